@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
+import math
 import pickle
 import queue
 import threading
@@ -56,6 +57,8 @@ class Server:
         """Who ask what is deployed and are still to be told that they ask too often."""
         self.queued: dict[str, Queued] = {}
         """Calls in the queue, by their ids."""
+        self.body_max = math.inf
+        """Bytes that a request for calls may have."""
         self.jobs: set[str] = set()
         """Functions that several replicas work on: they are called by the queue alone."""
         self.groups: dict[str, Many] = {}
@@ -201,6 +204,9 @@ class Handler(BaseHTTPRequestHandler):
             self.told_ends(parse_qs(urlsplit(self.path).query), body)
         else:
             target = self.path.removeprefix("/call/")
+            if len(body) > self.state.body_max:
+                self.fail(413, "body_too_large", f"A body may have {self.state.body_max} bytes.")
+                return
             if target.rsplit("/", 1)[1] in self.state.jobs and self.headers.get("swell-async") != "true":
                 self.fail(400, "is_job", "It waits in the queue.")
                 return

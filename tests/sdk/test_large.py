@@ -10,7 +10,7 @@ import pytest
 import swell
 from sdk.test_map_queue import end_of
 from swell.sdk import group as group_module
-from swell.sdk import mapping, protocol
+from swell.sdk import mapping
 from swell.sdk.bridge import drive
 from swell.sdk.protocol import Request
 from swell.wire import call_rows, http
@@ -55,10 +55,3 @@ def test_a_map_waits_for_room_that_its_own_large_results_take_and_not_for_ever(
     with pytest.raises(swell.exception.ResourceExhaustedError, match="no room"):
         asyncio.run(sending)
     assert asked == 1
-
-
-def test_of_arguments_that_are_too_large_the_largest_is_named() -> None:
-    told = protocol.largest("f", (b"1" * 10, "x"), {"plus": b"1" * 1000})
-    assert told.startswith("Argument plus of f takes most, 10")
-    assert protocol.largest("f", (b"1" * 100, 1), {}).startswith("Argument number 1 of f takes most")
-    assert protocol.largest("f", (), {}) == ""

@@ -106,13 +106,7 @@ class Function(Optional):
         await self._look_up(generator=False)
         at = self._resolve()
         target = await self._chosen.target(at, self.name)
-        try:
-            return await spawned(at.client, self._asked(at, target, args, kwargs), args)
-        except SwellError as error:
-            if error.code != "body_too_large":
-                raise
-            words = f"{error.message} {protocol.largest(self.name, args, kwargs)}"
-            raise SwellError(error.code, words, status=error.status, request=error.request) from None
+        return await spawned(at.client, self._asked(at, target, args, kwargs), args)
 
     @stream_operation
     def remote_gen(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:

@@ -48,6 +48,8 @@ class Request:
     """The same where it is now, should the server have forgotten the variant that it is for (`chosen.py`)."""
     stream: Callable[[], AsyncIterator[bytes]] | None = None
     """The body, where it is too long to be held: asked for each time it is sent."""
+    largest: Callable[[], str] | None = None
+    """Says which of its arguments has the most bytes: where it has too many, that is the one to look at."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ def call(target: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bo
     until = math.inf if left_s is None else time.monotonic() + left_s
     path, name = f"/call/{target}", target.partition("?")[0]
     plain = partial(_plain, path, name, tuple(args), dict(kwargs), stream, until)
-    return Request("POST", path, headers, _pickle(name, tuple(args), dict(kwargs)), until, plain)
+    largest = partial(_largest, name, tuple(args), dict(kwargs))
+    body = _pickle(name, tuple(args), dict(kwargs))
+    return Request("POST", path, headers, body, until, plain, largest=largest)
 
 
 def _plain(path: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], stream: bool, until: float) -> Request:
@@ -97,7 +101,7 @@ def _plain(path: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], 
             "Pass plain data, or use a key that may deploy the app.",
         ) from error
     headers = {"content-type": http.MSGPACK, "accept": f"{http.FRAMES}, {http.MSGPACK}" if stream else http.MSGPACK}
-    return Request("POST", path, headers, body, until)
+    return Request("POST", path, headers, body, until, largest=partial(_largest, name, args, kwargs))
 
 
 def queued(request: Request, key: str, priority: int = 0) -> Request:
@@ -137,6 +141,11 @@ def grouped(requests: Sequence[Request], group: str, first: int, keep_s: float =
         moved = [replace(each, path=path, anew=None) for each in requests]
         return grouped(moved, group, first, keep_s, priority)
 
+    def largest() -> str:
+        at, each = max(enumerate(requests), key=lambda numbered: len(numbered[1].body))
+        which = f"Input {first + at} is the largest of them. " if len(requests) > 1 else f"It is input {first}. "
+        return which + (each.largest() if each.largest is not None else "")
+
     headers = {
         "content-type": http.FRAMES,
         "accept": lead.headers["accept"],
@@ -154,6 +163,7 @@ def grouped(requests: Sequence[Request], group: str, first: int, keep_s: float =
         b"".join(b"%bi%b" % ((len(each.body) + 1).to_bytes(4, "big"), each.body) for each in requests),
         plain=plain if lead.plain is not None else None,
         anew=anew if lead.anew is not None else None,
+        largest=largest,
     )
 
 
@@ -174,16 +184,35 @@ def _pickle(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     return pickle.dumps((args, kwargs), protocol=5)
 
 
-def _named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments, as their caller knows them."""
+def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, by what they are called in messages."""
     return {**{f"number {at + 1}": value for at, value in enumerate(args)}, **kwargs}
 
 
-def largest(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Of arguments that are too large together, which one takes most, in words; empty where there is none."""
-    sizes = {argument: len(pickle.dumps(value, protocol=5)) for argument, value in _named(args, kwargs).items()}
-    argument = max(sizes, key=lambda each: sizes[each], default="")
-    return f"Argument {argument} of {name} takes most, {sizes[argument]} bytes." if argument else ""
+def _largest(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Which argument of a function takes the most bytes, in words; empty where there are none."""
+    found = _named(args, kwargs)
+    sizes = {argument: len(pickle.dumps(value, protocol=5)) for argument, value in found.items()}
+    if not sizes:
+        return ""
+    argument = max(sizes, key=sizes.__getitem__)
+    what = f"Argument {argument} of {name} ({type(found[argument]).__name__})"
+    return f"{what} has {sizes[argument]} bytes" + (", the most of them." if len(sizes) > 1 else ".")
+
+
+def naming(request: Request, answer: Answer) -> Answer:
+    """The same answer, which names the argument that is to blame where it says that a call is too large."""
+    if answer.status != 413 or request.largest is None:
+        return answer
+    error = error_of(answer)
+    if error.code != "body_too_large":
+        return answer
+    with suppress(Exception):
+        words = f"{error.message} {request.largest()}".rstrip()
+        body = msgspec.json.encode(http.ErrorEnvelope(msgspec.structs.replace(error, message=words)))
+        return replace(answer, headers={**answer.headers, "content-type": http.JSON}, body=body)
+    # Objects of the user's own may not be pickled a second time.
+    return answer
 
 
 def frames(head: Answer, target: str) -> Frames:

@@ -25,7 +25,7 @@ from swell.model.key import PREFIX
 from swell.model.retrying import Retrying
 from swell.sdk import shadow
 from swell.sdk.bridge import Pending, adopt
-from swell.sdk.protocol import RETRIED, Answer, Request, error_of, failure, forgotten, wait_s
+from swell.sdk.protocol import RETRIED, Answer, Request, error_of, failure, forgotten, naming, wait_s
 from swell.sdk.retries import NEVER, delay_s
 from swell.wire.http import REQUEST_ID, TIMEOUT
 from swell.wire.paths import Home
@@ -202,7 +202,7 @@ class Transport:
                 request = instead
                 continue
             if answer.ok or not retrying.max_retries or error_of(answer).code not in RETRIED:
-                return answer
+                return naming(request, answer)
             if time.monotonic() >= request.until:
                 return answer
             failed += 1
@@ -223,7 +223,7 @@ class Transport:
                 answer = self._answer(response, body)
                 instead = await self._instead(request, answer)
                 if instead is None and not await self._waits_on(request, answer):
-                    return _Opened(self.url, response, answer, stack.pop_all())
+                    return _Opened(self.url, response, naming(request, answer), stack.pop_all())
             request = instead or request
 
     def _as_may_be(self, request: Request) -> Request:
