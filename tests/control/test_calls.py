@@ -297,6 +297,32 @@ def test_a_single_use_replica_is_given_one_call_in_its_life() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("timeouts", "own_s", "expected"),
+    [
+        ({"timeout_s": 60.0}, 0.0, (60.0, "timeout")),
+        ({"timeout_s": 60.0}, 5.0, (5.0, "")),
+        ({"timeout_s": 60.0}, 60.0, (60.0, "timeout")),
+        ({"timeout_s": 60.0}, 1e308, (60.0, "timeout")),
+        ({"timeout_s": 60.0}, 1e-9, (0.001, "")),
+        ({"timeout_s": 60.0, "timeout_max_s": 600.0}, 0.0, (600.0, "timeout_max")),
+        ({"timeout_s": 60.0, "timeout_max_s": 600.0}, 100.0, (100.0, "")),
+    ],
+)
+def test_a_call_may_take_what_it_came_with_and_no_more_than_its_function(
+    timeouts: dict[str, float], own_s: float, expected: tuple[float, str]
+) -> None:
+    async def scenario(place: Place) -> None:
+        place.deploy("a", **timeouts)
+        place.start("a")
+        await place.keeper.accept(new(timeout_s=own_s))
+        await place.settle()
+        ((_, call),) = place.runner.held.values()
+        assert (call.timeout_s, call.limited_by) == expected
+
+    run(scenario)
+
+
 def test_what_happens_to_calls_is_counted() -> None:
     async def scenario(place: Place) -> None:
         def told() -> dict[tuple[str, ...], float]:

@@ -443,6 +443,27 @@ def test_a_call_that_kills_its_replica_takes_none_of_those_beside_it_along(app: 
         assert name == "poison" or call.get(timeout=LONG_S) == name
 
 
+def test_a_call_is_queued_as_its_caller_wants_and_runs_no_longer(
+    own_server: PrivateSwell, app: swell.App, tmp_path: Path
+) -> None:
+    marks = [str(tmp_path / mark) for mark in "ab"]
+    spawned = later.forever.with_queueing(timeout=0.5, priority=3, delay=0.1).spawn(marks[0])
+    over_http = queued(own_server, app, "forever", [marks[1]], swell_timeout="0.5")
+    with pytest.raises(swell.exception.FunctionTimeoutError, match=r"0\.5 s \(timeout of this call\)"):
+        spawned.get()
+    row = send(own_server, "GET", f"/calls/{spawned.object_id}").value
+    assert (row["state"], row["priority"], row["attempts"]) == ("failed", 3, 1)
+    assert row["due_at"] - row["accepted_at"] == pytest.approx(0.1, abs=0.001)
+    row = send(own_server, "GET", f"/calls/{over_http}?wait_s=60").value
+    assert (row["state"], row["error"]["code"]) == ("failed", "deadline")
+    wait_until("both were stopped", lambda: not any(Path(mark).exists() for mark in marks))
+    # No less than its function gives is no more than that; and one key is one call.
+    once = later.add.with_queueing(timeout=10_000, idempotency_key="mine")
+    assert once.spawn(1) == once.spawn(1)
+    assert once.spawn(1).get() == 2
+    assert list(later.add.with_queueing(priority=-1).map(range(3))) == [1, 2, 3]
+
+
 def test_options_are_of_spawned_calls_too(app: swell.App, tmp_path: Path) -> None:
     mark = tmp_path / "runs"
     with pytest.raises(swell.exception.FunctionTimeoutError):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from swell.model.call import Body, Head
 from swell.runtime.runner.queued import answer
@@ -205,6 +206,7 @@ def test_what_is_sent_is_what_a_gateway_sends() -> None:
     lines = request_of(CALL).split(b"\r\n")
     assert lines[:3] == [b"POST /call/f HTTP/1.1", b"Swell-Request-Id: fc-1", b"Swell-Remaining-Ms: 2500"]
     assert b"Swell-Limit: 2.5 s (timeout= of the function)" in lines
+    assert b"Swell-Limit: 2.5 s (timeout of this call)" in request_of(replace(CALL, limited_by="")).split(b"\r\n")
     assert lines[-2:] == [b"", b"[1]"]
     assert not any(line.startswith(b"Swell-Trusted") for line in lines)
     pickled = Granted("fc-1", 7, "f", Body("application/x-swell-pickle", b"x"), "", 1.0)

@@ -57,6 +57,8 @@ class Server:
         """Who ask what is deployed and are still to be told that they ask too often."""
         self.queued: dict[str, Queued] = {}
         """Calls in the queue, by their ids."""
+        self.how: list[dict[str, str]] = []
+        """The headers of requests that put calls into the queue."""
         self.body_max = math.inf
         """Bytes that a request for calls may have."""
         self.jobs: set[str] = set()
@@ -297,6 +299,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def queue(self, target: str, body: bytes) -> None:
         """Keep a call for later, once for each key."""
+        self.state.how.append({name.lower(): value for name, value in self.headers.items()})
         if self.headers.get("swell-group"):
             self.queue_many(target, body)
             return

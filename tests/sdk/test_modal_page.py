@@ -73,6 +73,7 @@ _DEFAULT_LABEL = "works; the default is `APP--FUNCTION` or `APP--CLASS-METHOD`, 
 _GPU = "refused at deploy where the engine has no GPUs to give, as today's local one; the refusal says which engine has"
 _OUR_TRIGGERS = "ours, Modal has none: see [triggers.md](triggers.md)"
 _OURS = "ours, Modal has none: see [calls.md](calls.md#long-functions)"
+_QUEUE = "ours, Modal has none: see [calls.md](calls.md#how-a-call-is-queued)"
 _JOBS = "ours, Modal has none: see [jobs.md](jobs.md)"
 _DISK = "works; looked for at deploy, relative paths from the current directory of who deploys"
 _PLACE = (
@@ -87,6 +88,7 @@ REMARKS: dict[str, dict[str, str]] = {
     "Period": {"missed": _OUR_TRIGGERS},
     "Cls.with_options": {"timeout_max": _OURS},
     "Function.with_options": {"timeout_max": _OURS},
+    "Function.with_queueing": dict.fromkeys(("priority", "delay", "idempotency_key", "timeout"), _QUEUE),
     "Image.add_local_dir": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.add_local_file": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.uv_pip_install": {"requirements": _DISK},

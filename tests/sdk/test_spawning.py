@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from sdk.simulated import Transport, simulated
 from swell.sdk import protocol, spawning
 from swell.sdk.protocol import Answer, Request
+from swell.sdk.queueing import IN_TURN, Queueing
 from swell.wire import http
+
+HOW = (http.PRIORITY, http.DELAY, http.TIMEOUT)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,7 +39,7 @@ class Queue(Transport):
         self.kept: dict[tuple[str, str, int], str] = {}
         self.inputs: dict[str, bytes] = {}
         self.accepts: list[int] = []
-        self.priorities: dict[str, str] = {}
+        self.how: dict[str, dict[str, str]] = {}
         self.at_once = 1
         self.under_way = 0
         self.requests = 0
@@ -71,7 +74,7 @@ class Queue(Transport):
 
     def keep(self, request: Request, key: str, number: int, body: bytes) -> str:
         id = self.kept.setdefault((request.path, key, number), f"fc-{len(self.kept)}")
-        self.priorities[id] = request.headers[http.PRIORITY]
+        self.how[id] = {name: request.headers[name] for name in HOW if name in request.headers}
         assert self.inputs.setdefault(id, body) == body, "sent again it is the same"
         return id
 
@@ -144,13 +147,14 @@ def test_who_leaves_does_not_have_others_taken_for_it() -> None:
         assert len(server.inputs) == 3
 
 
-def test_those_of_other_priorities_do_not_go_along() -> None:
+@given(st.lists(st.sampled_from([IN_TURN, Queueing(7), Queueing(delay_s=1.5), Queueing(7, timeout_s=2)]), max_size=20))
+def test_those_that_are_queued_in_other_ways_do_not_go_along(hows: list[Queueing]) -> None:
     with simulated(Queue) as server:
-        each, server.at_once = spawning.Spawning(server), 2
-        told = [each.accepted(asked(n), priority=n % 2 * 7) for n in range(20)]
+        each, server.at_once = spawning.Spawning(server), 4
+        told = [each.accepted(asked(n), how) for n, how in enumerate(hows)]
         server.settle()
-        assert [server.priorities[future.result(0)] for future in told] == ["0", "7"] * 10
-        assert server.requests < 20
+        assert [server.how[future.result(0)] for future in told] == [how.headers for how in hows]
+        assert server.requests <= 2 * len(set(hows))
 
 
 def test_what_is_spawned_at_a_server_that_is_too_old_goes_alone_from_then_on() -> None:

@@ -81,9 +81,10 @@ def run(detach: bool, priority: int, namespace: str, home: str | None, reference
     made = _of_file(reference, words, namespace) if is_file else _deployed(client, reference, words, namespace)
     from swell.sdk.bridge import drive
     from swell.sdk.call import spawned
+    from swell.sdk.queueing import Queueing
 
     began = time.monotonic()
-    id = drive(spawned(client, made, priority=priority)).object_id
+    id = drive(spawned(client, made, how=Queueing(priority=priority))).object_id
     if detach:
         click.echo(id)
         return

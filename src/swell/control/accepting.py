@@ -18,6 +18,9 @@ GANG_INPUT_MAX = 32 * 1024 * 1024
 """Bytes of the input of a call for all members of its gang together: they may all be on one node, whose runner is sent
 all of them at once."""
 
+TIMEOUT_MIN_S = 0.001
+"""Of a call of its own: replicas are told milliseconds."""
+
 
 def queued(
     new: NewCall, route: Route | None, world: World, now: float, chance: Random
@@ -42,7 +45,7 @@ def queued(
         idempotency_key=new.idempotency_key,
         group=new.group,
         retrying=revision.retrying,
-        timeout_s=revision.longest_s,
+        timeout_s=min(max(new.timeout_s, TIMEOUT_MIN_S), revision.longest_s) if new.timeout_s else revision.longest_s,
         keeping=Keeping(new.keep_s, new.keep_s) if new.keep_s else Keeping(),
         members=revision.gang.size if revision.gang is not None else 0,
         owned=app is not None and app.owner is not None,

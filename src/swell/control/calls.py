@@ -420,14 +420,13 @@ class CallKeeper:
             return
         self.hands.given(to, works, now)
         row, members = self._rows.pools.get(to.pool), self.hands.gang(to.replica)
-        limited_by = row.limited_by if row is not None else "timeout"
         if members:
             parts = self.gangs.begin(works[0].call, members, now)
-            back = self._sending.grant_parts(parts, works[0].input, members, limited_by, sent)
+            back = self._sending.grant_parts(parts, works[0].input, members, row, sent)
         else:
             for work in works:
                 self.leases.take(work.call, now)
-            taken = self._sending.grant(to.replica, works, limited_by, sent)
+            taken = self._sending.grant(to.replica, works, row, sent)
             back = [work.call for work in works[taken:]]
         self._lose(back, "drained", "It was not sent to its replica.")
 

@@ -301,12 +301,12 @@ def fitting(works: Iterable[Work], sent: int) -> list[Work]:
     return taken
 
 
-def granted(works: Sequence[Work], limited_by: str, member: Member | None = None) -> tuple[Granted, ...]:
-    """As their runner is told of them. `limited_by`: the argument of the function that sets their timeout."""
-    return tuple(
-        Granted(
-            call.id, call.token, call.method, work.input, call.accept, call.timeout_s, call.attempts, limited_by, member
-        )
-        for work in works
-        for call in (work.call,)
-    )
+def granted(works: Sequence[Work], pool: PoolRow | None, member: Member | None = None) -> tuple[Granted, ...]:
+    """As their runner is told of them. `pool`: what works on them, where that is there."""
+    found = []
+    for call, input in ((work.call, work.input) for work in works):
+        limit = pool.limited_by if pool is not None else "timeout"
+        limit = limit if pool is None or call.timeout_s >= pool.timeout_s else ""
+        about = (call.id, call.token, call.method, input, call.accept, call.timeout_s, call.attempts)
+        found.append(Granted(*about, limit, member))
+    return tuple(found)

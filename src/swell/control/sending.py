@@ -11,6 +11,7 @@ from swell.model.call import Body, Call, Work
 from swell.model.replica import Replica
 from swell.model.world import World
 from swell.wire.calls import Down, EndedHeard, Grant, Lease, Member, Resume, Revoke
+from swell.wire.link import PoolRow
 
 
 class Runners(Protocol):
@@ -43,27 +44,27 @@ class Sending:
         known = self._world.replicas.get(replica)
         return known.node if known is not None else None
 
-    def grant(self, replica: str, works: Sequence[Work], limited_by: str, sent: dict[str, int]) -> int:
-        """Calls for a replica: how many of them, the first ones, were sent. `sent`: bytes that each node was sent in
-        this round, counted on."""
+    def grant(self, replica: str, works: Sequence[Work], pool: PoolRow | None, sent: dict[str, int]) -> int:
+        """Calls for a replica of that pool: how many of them, the first ones, were sent. `sent`: bytes that each node
+        was sent in this round, counted on."""
         known = self._world.replicas.get(replica)
         # A member that lost the others of its gang is given nothing.
         node = known.node if known is not None and known.seat is None else None
         taken = fitting(works, sent[node]) if node is not None else []
-        if node is None or not taken or not self._send(node, Grant(self._epoch, replica, granted(taken, limited_by))):
+        if node is None or not taken or not self._send(node, Grant(self._epoch, replica, granted(taken, pool))):
             return 0
         sent[node] += sum(len(work.input.data) for work in taken)
         return len(taken)
 
     def grant_parts(
-        self, parts: Sequence[Call], input: Body, members: Sequence[Replica], limited_by: str, sent: dict[str, int]
+        self, parts: Sequence[Call], input: Body, members: Sequence[Replica], pool: PoolRow | None, sent: dict[str, int]
     ) -> list[Call]:
         """A call for a gang, as each member has it: those that were not sent. `sent` as in `grant`."""
         peers = tuple(each.meeting for each in members)
         size = len(input.data) + peers_size(members)
         unsent = []
         for rank, (part, member) in enumerate(zip(parts, members, strict=True)):
-            calls = granted((Work(part, input),), limited_by, Member(rank, peers))
+            calls = granted((Work(part, input),), pool, Member(rank, peers))
             if not self._send(member.node, Grant(self._epoch, member.id, calls)):
                 unsent.append(part)
             sent[member.node] += size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +20,7 @@ from swell.gateway.cache import Cache, Cached
 from swell.gateway.deployed import Deployed
 from swell.gateway.door import Door, Pass
 from swell.gateway.gate import Gate, let_in
-from swell.gateway.heads import UPGRADE_LINES, header_of, request_start
+from swell.gateway.heads import UPGRADE_LINES, header_of, request_start, timeout_of
 from swell.gateway.inbound import KNOWN_HOST_MAX
 from swell.gateway.inference import answer_of
 from swell.gateway.openai import Gathering, listed
@@ -37,7 +36,7 @@ from swell.model.openai import PATHS, Api
 from swell.model.variant import is_variant
 from swell.model.workload import app_of
 from swell.wire import inference, openai
-from swell.wire.http import ROOT_PATH, TIMEOUT, TRUSTED, WEB, ErrorShape, error_body
+from swell.wire.http import ROOT_PATH, TRUSTED, WEB, ErrorShape, error_body
 
 KNOWN_MAX = 4096
 """Calls whose route is remembered; beyond it all are forgotten and found again."""
@@ -304,7 +303,7 @@ class Front:
         except SwellError as error:
             refuse(request, error)
             return True
-        if self._bounded(request):
+        if self._bounded(request, waits=False):
             self.queueing.take(request, call.pool.workload, call.later, trusted=bool(request.extra))
         return True
 
@@ -371,8 +370,9 @@ class Front:
             request.pool = pool
             pool.submit(request)
 
-    def _bounded(self, request: Request) -> bool:
-        """Hold it to the size and the time that are its: False where it was over them already."""
+    def _bounded(self, request: Request, waits: bool = True) -> bool:
+        """Hold it to the size and the time that are its: False where it was over them already. `waits`: its caller does
+        so for an answer."""
         request.body_max = self.shared.settings.body_max
         for gate in request.gates:
             request.within(gate.limits)
@@ -380,12 +380,12 @@ class Front:
         if request.length > request.body_max or request.size > request.body_max:
             request.fail(413, "body_too_large", request.body_limit)
             return False
-        if request.timeout is not None:
-            wanted_s = _seconds(request.timeout)
-            if wanted_s is None:
-                request.fail(400, "bad_request", f"{TIMEOUT} takes a number of seconds above zero.")
+        if request.timeout is not None and waits:
+            try:
+                request.wait_for(timeout_of(request.timeout))
+            except SwellError as error:
+                refuse(request, error)
                 return False
-            request.wait_for(wanted_s)
         return True
 
     def _own(self, request: Request, own: Own, target: bytes) -> None:
@@ -489,11 +489,3 @@ def _chosen(request: Request, found: Found) -> Found:
     return msgspec.structs.replace(
         found, pool=choice.pool, method=method.name, web=method.web, choices=(), cache=method.cache, led=led
     )
-
-
-def _seconds(value: bytes) -> float | None:
-    try:
-        seconds = float(value)
-    except ValueError:
-        return None
-    return seconds if 0.0 < seconds < math.inf else None

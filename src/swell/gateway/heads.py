@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
 
-from swell.wire.http import COLD, COST_USD, JSON, LIMIT, REQUEST_ID, SERVER_TIMING
+from swell.model.errors import SwellError
+from swell.wire.http import COLD, COST_USD, JSON, LIMIT, REQUEST_ID, SERVER_TIMING, TIMEOUT
 
 CRLF = b"\r\n"
 JSON_TYPE = JSON.encode()
@@ -60,6 +62,17 @@ class Malformed(Exception):
 
     def __init__(self, status: int, code: str, message: str, lines: bytes = b"") -> None:
         super().__init__(status, code, message, lines)
+
+
+def timeout_of(value: bytes) -> float:
+    """How many seconds its caller gives it, by a header. SwellError where that makes no sense."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0.0 < seconds < math.inf:
+        raise SwellError("bad_request", f"{TIMEOUT} takes a number of seconds above zero.")
+    return seconds
 
 
 def request_start(method: bytes, target: bytes) -> bytes:

@@ -13,7 +13,7 @@ import msgspec
 
 from swell.gateway.bodies import Bodies
 from swell.gateway.gate import at_once, let_in_all, let_in_more
-from swell.gateway.heads import JSON_TYPE, header_of, headers_of
+from swell.gateway.heads import JSON_TYPE, header_of, headers_of, timeout_of
 from swell.gateway.refusals import refuse
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
@@ -138,6 +138,7 @@ def new_call(request: Request, workload: str, method: str, trusted: bool) -> New
         group=group,
         many=many,
         keep_s=_keep_s(given.get(lower(KEEP))),
+        timeout_s=timeout_of(request.timeout) if request.timeout is not None else 0.0,
     )
 
 

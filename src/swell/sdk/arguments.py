@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swell.model.schedule import UNITS
-from swell.sdk import event_arguments
+from swell.sdk import call_arguments, event_arguments
 from swell.sdk import shared_arguments as shared
 
 _ONE_NODE = "there is one node, and it is where `swell up` runs"
@@ -195,8 +195,6 @@ _BATCHING_EFFECTS = {
 
 _MISSED = "what was missed is made up for once for all of it, each for its own (all), or not (skip)"
 
-_MAP_EFFECTS = {"kwargs": "given to every call"}
-
 _LOOKUP_EFFECTS = {
     "app_name": "the app",
     "name": "its function or class",
@@ -242,38 +240,7 @@ EFFECTS: dict[str, dict[str, str]] = {
         "tag": "Version.tag: what `swell app history` shows beside this version",
     },
     "App.lookup": {"name": "the deployed app", "environment_name": "the namespace"},
-    "Function.remote": {"args": "sent to the function", "kwargs": "sent to the function"},
-    "Function.spawn": {"args": "sent to the function", "kwargs": "sent to the function"},
-    "FunctionCall.from_id": {"function_call_id": "the call whose object_id that is"},
-    "FunctionCall.get": {
-        "timeout": "TimeoutError after so many seconds; 0 only looks; default: as long as it takes",
-        "index": "of a spawn_map, the number of the input whose result it is; default: the first",
-    },
-    "FunctionCall.iter": {
-        "start": "the number of the first input whose result it gives",
-        "end": "the number before which it ends; default: all",
-    },
-    "FunctionCall.gather": {"function_calls": "whose results it returns, in that order"},
-    "Function.remote_gen": {"args": "sent to the function", "kwargs": "sent to the function"},
-    "Function.local": {"args": "given to the function", "kwargs": "given to the function"},
-    "Function.map": {
-        **_MAP_EFFECTS,
-        "input_iterators": "one argument of each call",
-        "order_outputs": "False gives results as they come",
-        "return_exceptions": "exceptions are given as results",
-    },
-    "Function.starmap": {
-        **_MAP_EFFECTS,
-        "input_iterator": "the arguments of each call",
-        "order_outputs": "False gives results as they come",
-        "return_exceptions": "exceptions are given as results",
-    },
-    "Function.for_each": {
-        **_MAP_EFFECTS,
-        "input_iterators": "one argument of each call",
-        "ignore_exceptions": "an exception does not end it",
-    },
-    "Function.spawn_map": {**_MAP_EFFECTS, "input_iterators": "one argument of each call"},
+    **call_arguments.EFFECTS,
     "Function.update_autoscaler": _SCALING_EFFECTS,
     "Cls.update_autoscaler": _SCALING_EFFECTS,
     "Function.with_options": _OPTION_EFFECTS,

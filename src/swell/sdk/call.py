@@ -21,6 +21,7 @@ from swell.sdk import binding, inputs, mapping, protocol
 from swell.sdk.bridge import Call, Pending, operation, stream_operation
 from swell.sdk.group import CLOSE_S, Group
 from swell.sdk.marks import Given
+from swell.sdk.queueing import IN_TURN, Queueing
 from swell.sdk.refusal import refuse
 from swell.sdk.shared import LOST, ask, asked, request_id
 from swell.sdk.signatures import public
@@ -211,23 +212,23 @@ class FunctionCall:
 
 
 async def spawned(
-    client: Client, request: protocol.Request, args: Sequence[object] = (), priority: int = 0
+    client: Client, request: protocol.Request, args: Sequence[object] = (), how: Queueing = IN_TURN
 ) -> FunctionCall:
-    """Have a call accepted. The server knows it again where its answer was lost; that for one event (`args`) it knows
-    whoever sends it."""
+    """Have a call accepted. The server knows it again where its answer was lost; that with a key of the user's own, or
+    for one event (`args`), it knows whoever sends it."""
     event = args[0] if len(args) == 1 else None
-    if isinstance(event, Event) or len(request.body) > INPUT_MAX:
-        key = f"event-{digest(event)}" if isinstance(event, Event) else request_id()
-        id = (await ask(client, protocol.queued(request, key, priority), Accepted)).id
+    key = how.idempotency_key or (f"event-{digest(event)}" if isinstance(event, Event) else "")
+    if key or len(request.body) > INPUT_MAX:
+        id = (await ask(client, protocol.queued(request, key or request_id(), how), Accepted)).id
     else:
-        id = await Pending(Spawning.of(client).accepted(request, priority))
+        id = await Pending(Spawning.of(client).accepted(request, how))
     return FunctionCall(id, client)
 
 
-async def waited(client: Client, request: protocol.Request, name: str) -> Any:
+async def waited(client: Client, request: protocol.Request, name: str, how: Queueing = IN_TURN) -> Any:
     """The result of a call that goes by the queue, for who waits for it as for any other. Who is interrupted ends it;
     who only cannot ask any more is told that it goes on."""
-    call = await spawned(client, request)
+    call = await spawned(client, request, how=how)
     try:
         answer = await call._answered(math.inf)
     except SwellError as error:
@@ -254,10 +255,13 @@ async def _left(call: FunctionCall) -> None:
 
 
 async def spawned_map(
-    client: Client, taken: inputs.Inputs, asked: Callable[[tuple[Any, ...]], protocol.Request]
+    client: Client,
+    taken: inputs.Inputs,
+    asked: Callable[[tuple[Any, ...]], protocol.Request],
+    how: Queueing = IN_TURN,
 ) -> FunctionCall:
     """Have a call accepted for each input, all of them or, where that goes wrong, none that is begun later."""
-    group, sending = Group(client), None
+    group, sending = Group(client, how=how), None
     batch: list[protocol.Request] = []
     first = size = 0
     try:

@@ -16,9 +16,11 @@ from swell.sdk import inputs, protocol
 from swell.sdk.binding import UNKNOWN, Binding, Deployed, Known, Named
 from swell.sdk.bridge import operation, stream_operation
 from swell.sdk.chosen import NOTHING, Chosen
-from swell.sdk.marks import WebMark
+from swell.sdk.marks import Given, WebMark
 from swell.sdk.options import Optional
 from swell.sdk.progress import Progress, total_of
+from swell.sdk.queueing import IN_TURN, Queueing
+from swell.sdk.signatures import public
 from swell.sdk.unavailable import refuse, stand_in
 
 if TYPE_CHECKING:
@@ -51,8 +53,10 @@ class Function(Optional):
         local: LocalCode | None = None,
         known: Known | None = None,
         chosen: Chosen = NOTHING,
+        how: Queueing = IN_TURN,
     ) -> None:
         super().__init__(name, binding, chosen)
+        self._how = how
         self._local = local
         self._known = known if local is None else local.known
         if local is not None:
@@ -61,10 +65,28 @@ class Function(Optional):
 
     def __reduce__(self) -> tuple[Any, ...]:
         at = self._resolve()
-        return _found, (at.app, self.name, at.namespace, self._known, at.version, self._chosen)
+        how = () if self._how == IN_TURN else (self._how,)
+        return _found, (at.app, self.name, at.namespace, self._known, at.version, self._chosen, *how)
 
     def _with(self, chosen: Chosen) -> Self:
-        return type(self)(self.name, self._binding, self._local, self._known, chosen)
+        return type(self)(self.name, self._binding, self._local, self._known, chosen, self._how)
+
+    @public
+    def with_queueing(
+        self,
+        *,
+        priority: int | None = None,
+        delay: float | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> Self:
+        """The same, whose calls are put into the queue so: of those that wait the higher `priority` goes first, none is
+        begun before `delay` (seconds) has passed, one that was made with the same `idempotency_key` before is that
+        call, and each try may take `timeout` (seconds), and no more than its function gives. What is not given is as
+        with_queueing() said before. It has no replicas of its own."""
+        given = Given("Function.with_queueing", {k: v for k, v in locals().items() if k != "self"})
+        how = self._how.over(given)
+        return type(self)(self.name, self._binding, self._local, self._known, self._chosen, how)
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -89,13 +111,14 @@ class Function(Optional):
         target = at.target(self.name) if self._chosen is NOTHING else await self._chosen.target(at, self.name)
         asked = self._asked(at, target, args, kwargs)
         if not known.gang:
+            self._only_queued(".remote()")
             answer = await at.client.transport.send(asked, known.retrying)
             # What was found by its name may be a job all the same.
             if answer.ok or protocol.error_of(answer).code != "is_job":
                 return protocol.result(answer, self.name)
         from swell.sdk.call import waited
 
-        return await waited(at.client, asked, self.name)
+        return await waited(at.client, asked, self.name, self._how)
 
     @operation
     async def spawn(self, *args: Any, **kwargs: Any) -> FunctionCall:
@@ -106,12 +129,13 @@ class Function(Optional):
         await self._look_up(generator=False)
         at = self._resolve()
         target = await self._chosen.target(at, self.name)
-        return await spawned(at.client, self._asked(at, target, args, kwargs), args)
+        return await spawned(at.client, self._asked(at, target, args, kwargs), args, self._how)
 
     @stream_operation
     def remote_gen(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """Run a generator in a replica; its items as they come. Closing it stops the work."""
         self._check(self._known, generator=True)
+        self._only_queued(".remote_gen()")
         return self._generated(args, kwargs)
 
     @stream_operation
@@ -165,11 +189,12 @@ class Function(Optional):
         had from the `FunctionCall` by their numbers (`get(index=…)`) or in order (`iter()`), for a week."""
         from swell.sdk.call import spawned_map
 
+        self._for_many()
         taken = inputs.zipped(*input_iterators)
         await self._look_up(generator=False)
         at = self._resolve()
         target = await self._chosen.target(at, self.name)
-        return await spawned_map(at.client, taken, lambda args: self._asked(at, target, args, kwargs))
+        return await spawned_map(at.client, taken, lambda args: self._asked(at, target, args, kwargs), self._how)
 
     @operation
     async def get_web_url(self) -> str | None:
@@ -228,6 +253,7 @@ class Function(Optional):
         self, taken: inputs.Inputs, kwargs: Mapping[str, Any], ordered: bool, keep: bool, total: int | None
     ) -> AsyncGenerator[Any, None]:
         self._check(self._known, generator=False)
+        self._for_many()
         return self._results(taken, kwargs, ordered, keep, total)
 
     async def _results(
@@ -250,8 +276,10 @@ class Function(Optional):
             return protocol.result(answer, self.name)
 
         # The queue is of what takes the traffic, and answers that are kept are had from the gateway.
-        group = None if at.version or known.cached else Group(at.client)
-        each = mapping.Map(taken, asked, submit, ordered, group)
+        group = None if at.version or known.cached else Group(at.client, how=self._how)
+        if group is None:
+            self._only_queued("a map of one version, or of what is @cached,")
+        each = mapping.Map(taken, asked, submit, ordered, group, only_queued=self._how != IN_TURN)
         bar = Progress(self.name, total)
         try:
             async with aclosing(mapping.run(each, read, return_exceptions=keep)) as results:
@@ -260,6 +288,18 @@ class Function(Optional):
                     yield result
         finally:
             bar.close()
+
+    def _only_queued(self, way: str) -> None:
+        """SwellError where `with_queueing()` said something of calls that do not wait in the queue."""
+        if self._how != IN_TURN:
+            words = f"{self.name}.with_queueing(…) is for calls that wait in the queue, and {way} does not put them "
+            raise SwellError("bad_call", f"{words}there: use .spawn(…), and .get() on what it returns.")
+
+    def _for_many(self) -> None:
+        """SwellError where `with_queueing()` said what can be of one call alone."""
+        if self._how.idempotency_key:
+            words = f"{self.name}.with_queueing(idempotency_key=…) is for one call: use .spawn(…) for each."
+            raise SwellError("bad_call", words)
 
     def _asked(
         self, at: Deployed, target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], stream: bool = False
@@ -299,10 +339,16 @@ class Function(Optional):
 
 
 def _found(
-    app: str, name: str, namespace: str, known: Known | None, version: int = 0, chosen: Chosen = NOTHING
+    app: str,
+    name: str,
+    namespace: str,
+    known: Known | None,
+    version: int = 0,
+    chosen: Chosen = NOTHING,
+    how: Queueing = IN_TURN,
 ) -> Function:
     """A function that was sent as an argument or result, where it arrives."""
-    return Function(name, Named(app, namespace, version), known=known, chosen=chosen)
+    return Function(name, Named(app, namespace, version), known=known, chosen=chosen, how=how)
 
 
 def is_generator(function: Callable[..., Any]) -> bool:

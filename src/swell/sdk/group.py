@@ -19,6 +19,7 @@ from swell.sdk import protocol
 from swell.sdk.bridge import Pending
 from swell.sdk.client import Client
 from swell.sdk.protocol import Answer, Request
+from swell.sdk.queueing import IN_TURN, Queueing
 from swell.sdk.shared import asked
 from swell.wire.call_rows import GroupEndRow, GroupPage, GroupRow
 from swell.wire.http import CALL_STATE
@@ -48,9 +49,10 @@ class _Accepted(msgspec.Struct, frozen=True):
 class Group:
     """Calls that were made together, on one server. Its operations run on the loop's thread (`Transport.begin`)."""
 
-    def __init__(self, client: Client, id: str = "") -> None:
-        """`id`: of one that is there; none: a new one."""
+    def __init__(self, client: Client, id: str = "", how: Queueing = IN_TURN) -> None:
+        """`id`: of one that is there; none: a new one. `how`: its calls are put into the queue."""
         self.client = client
+        self._how = how
         self.id = id or group_id(int(time.time() * 1000), os.urandom(10))
         self.last = 0
         """The number of the last end that was told."""
@@ -107,7 +109,7 @@ class Group:
     # ------------------------------------------------------------------------------------------
 
     async def _send(self, requests: Sequence[Request], first: int, keep_s: float) -> int:
-        request = protocol.grouped(requests, self.id, first, keep_s)
+        request = protocol.grouped(requests, self.id, first, keep_s, self._how)
         until = time.monotonic() + ROOM_S
         while True:
             answer = await self._answer(request)

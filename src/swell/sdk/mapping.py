@@ -238,13 +238,15 @@ class Map(Generic[T]):
         submit: Callable[[T], Future[Answer]],
         ordered: bool,
         group: Group | None = None,
+        only_queued: bool = False,
     ) -> None:
-        """`asked`: the call for an input, a Request where there is a `group`, which are put into the queue then.
-        `submit` has it answered without that."""
+        """`asked`: the call for an input, a Request where there is a `group`, which are put into the queue then: also
+        those that are too large for it, where `only_queued`. `submit` has it answered without that."""
         self._inputs = inputs
         self._asked = asked
         self._submit = submit
         self._ordered = ordered
+        self._only_queued = only_queued
         self._queue = Queue(group) if group is not None else None
         self._outcomes = Outcomes(group)
         self._arrivals = Arrivals()
@@ -314,7 +316,8 @@ class Map(Generic[T]):
                 self._more = False
                 return
             asked = self._asked(args)
-            if queue is not None and isinstance(asked, Request) and len(asked.body) <= INPUT_MAX:
+            fits = isinstance(asked, Request) and (self._only_queued or len(asked.body) <= INPUT_MAX)
+            if queue is not None and isinstance(asked, Request) and fits:
                 queue.add(self._taken, asked)
             else:
                 self._aside.append((self._taken, asked))

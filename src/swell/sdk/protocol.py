@@ -18,6 +18,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.sdk.frames import RemoteTraceback, users
 from swell.sdk.here import remaining_s
+from swell.sdk.queueing import IN_TURN, Queueing
 from swell.wire import http
 
 RETRIED = frozenset({"exception", "deadline", "replica_died"})
@@ -104,42 +105,44 @@ def _plain(path: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], 
     return Request("POST", path, headers, body, until, largest=partial(_largest, name, args, kwargs))
 
 
-def queued(request: Request, key: str, priority: int = 0) -> Request:
+def queued(request: Request, key: str, how: Queueing = IN_TURN) -> Request:
     """A call to be worked on later. `key`: by which the server knows it again, however often and in whatever form it is
     sent. It has all the time there is: nobody waits for its answer."""
 
     def plain() -> Request:
         assert request.plain is not None
-        return queued(request.plain(), key, priority)
+        return queued(request.plain(), key, how)
 
     async def anew() -> Request:
         assert request.anew is not None
-        return queued(await request.anew(), key, priority)
+        return queued(await request.anew(), key, how)
 
     return replace(
         request,
-        headers={**request.headers, http.ASYNC: "true", http.IDEMPOTENCY_KEY: key, http.PRIORITY: str(priority)},
+        headers={**request.headers, http.ASYNC: "true", http.IDEMPOTENCY_KEY: key, **how.headers},
         until=math.inf,
         plain=plain if request.plain is not None else None,
         anew=anew if request.anew is not None else None,
     )
 
 
-def grouped(requests: Sequence[Request], group: str, first: int, keep_s: float = 0.0, priority: int = 0) -> Request:
+def grouped(
+    requests: Sequence[Request], group: str, first: int, keep_s: float = 0.0, how: Queueing = IN_TURN
+) -> Request:
     """Calls to one function that are put into the queue together, as those of a group, with numbers from `first` on.
-    `keep_s`: how long each is kept after its end; 0: as long as usual. `priority`: that of all."""
+    `keep_s`: how long each is kept after its end; 0: as long as usual. `how`: all of them."""
     lead = requests[0]
 
     def plain() -> Request:
         plains = [each.plain() for each in requests if each.plain is not None]
         assert len(plains) == len(requests), "each input has its number by its place"
-        return grouped(plains, group, first, keep_s, priority)
+        return grouped(plains, group, first, keep_s, how)
 
     async def anew() -> Request:
         assert lead.anew is not None
         path = (await lead.anew()).path
         moved = [replace(each, path=path, anew=None) for each in requests]
-        return grouped(moved, group, first, keep_s, priority)
+        return grouped(moved, group, first, keep_s, how)
 
     def largest() -> str:
         at, each = max(enumerate(requests), key=lambda numbered: len(numbered[1].body))
@@ -153,7 +156,7 @@ def grouped(requests: Sequence[Request], group: str, first: int, keep_s: float =
         http.ASYNC: "true",
         http.GROUP: group,
         http.FIRST: str(first),
-        http.PRIORITY: str(priority),
+        **how.headers,
         **({http.KEEP: f"{keep_s:g}"} if keep_s else {}),
     }
     return Request(

@@ -24,6 +24,7 @@ from swell.model.errors import SwellError
 from swell.sdk import protocol
 from swell.sdk.bridge import adopt
 from swell.sdk.protocol import Request
+from swell.sdk.queueing import IN_TURN, Queueing
 from swell.sdk.shared import ask, request_id
 from swell.wire.calls import GROUP_BODY_MAX, GROUP_INPUTS_MAX
 
@@ -45,7 +46,7 @@ class Lane(NamedTuple):
     path: str
     content_type: str
     accept: str
-    priority: int
+    how: Queueing
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -68,9 +69,9 @@ class Spawned:
 
     __slots__ = ("lane", "left", "request", "sending", "told")
 
-    def __init__(self, request: Request, priority: int) -> None:
+    def __init__(self, request: Request, how: Queueing) -> None:
         self.request = request
-        self.lane = Lane(request.path, request.headers["content-type"], request.headers["accept"], priority)
+        self.lane = Lane(request.path, request.headers["content-type"], request.headers["accept"], how)
         self.told: Future[str] = Future()
         self.left = False
         """Nobody waits for it any more."""
@@ -115,9 +116,9 @@ class Spawning:
         found: Self = client.together.get(cls) or client.together.setdefault(cls, cls(client))
         return found
 
-    def accepted(self, request: Request, priority: int = 0) -> Future[str]:
+    def accepted(self, request: Request, how: Queueing = IN_TURN) -> Future[str]:
         """Have a call accepted: its id. Any thread may ask. Who cancels it does not know whether it is."""
-        each = Spawned(request, priority)
+        each = Spawned(request, how)
         told = each.told
         told.add_done_callback(partial(self._left, each))
         self._client.transport.soon(self._come, each)
@@ -188,14 +189,14 @@ class Spawning:
                         each.tell(error)
 
     async def _one(self, each: Spawned) -> None:
-        request = protocol.queued(each.request, request_id(), each.lane.priority)
+        request = protocol.queued(each.request, request_id(), each.lane.how)
         each.tell((await adopt(ask(self._client, request, Accepted))).id)
 
     async def _several(self, left: Sequence[Spawned]) -> None:
         group, first = group_id(int(time.time() * 1000), os.urandom(10)), 0
         while left:
             requests = [each.request for each in left]
-            made = protocol.grouped(requests, group, first, priority=left[0].lane.priority)
+            made = protocol.grouped(requests, group, first, how=left[0].lane.how)
             answer = await adopt(ask(self._client, made, _Several))
             taken, left = left[: answer.accepted], left[answer.accepted :]
             if len(answer.ids) == answer.accepted:

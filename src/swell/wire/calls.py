@@ -63,6 +63,8 @@ class NewCall(msgspec.Struct, frozen=True):
     """One call for each of these; `input` then tells of which type they are, and nothing more."""
     keep_s: float = 0.0
     """So long it is kept after its end; 0: as long as usual."""
+    timeout_s: float = 0.0
+    """What each try may take, of what its function gives; 0: all of that."""
 
 
 class NewEvent(msgspec.Struct, frozen=True):
@@ -196,7 +198,7 @@ class Granted(msgspec.Struct, frozen=True):
     """What this attempt may take at most, from when the replica takes it."""
     attempt: int = 1
     limited_by: str = "timeout"
-    """The argument of the function that sets it."""
+    """The argument of the function that sets it; empty: the call came with less."""
     member: Member | None = None
     """Of a gang: every member is given the call."""
 

@@ -212,7 +212,8 @@ def limit(call: Granted) -> str:
     """What sets a call's deadline, in words for whom it ends."""
     if not call.method:
         return "its function (timeout=)"
-    return f"{call.timeout_s:g} s ({call.limited_by}= of the function)"
+    whose = f"{call.limited_by}= of the function" if call.limited_by else "timeout of this call"
+    return f"{call.timeout_s:g} s ({whose})"
 
 
 def sendable(call: Granted) -> bool:
