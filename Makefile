@@ -77,7 +77,7 @@ bench: $(stamp)  ## measure: one table, and bench/out/bench.json
 
 # make sim SEEDS=100-199: the tests run again what broke a promise
 sim: $(stamp)  ## seeded clusters and queues: killed processes, cut power, lost and repeated messages
-	@$(python) -m swell.sim $(if $(SEEDS),--seeds $(SEEDS)) --keep $(or $(KEEP),tests/sim/kept)
+	@$(python) -m swell sim $(if $(SEEDS),--seeds $(SEEDS)) --keep $(or $(KEEP),tests/sim/kept)
 
 sim-mutants: $(stamp)  ## defects that are planted one by one: does the simulator notice each?
 	@$(python) tests/sim/mutants.py $(MUTANTS)

@@ -34,7 +34,7 @@ def planted(name: str, folder: Path) -> Path:
 
 def caught(source: Path, seeds: int = SEEDS) -> str:
     """The first promise that is broken there; empty where none is."""
-    run = [sys.executable, "-m", "swell.sim", "--first", "--seeds", f"0-{seeds - 1}"]
+    run = [sys.executable, "-m", "swell", "sim", "--first", "--seeds", f"0-{seeds - 1}"]
     done = subprocess.run(run, env=os.environ | {"PYTHONPATH": str(source)}, capture_output=True, text=True)
     told = re.search(r"^seed \d+: .*", done.stdout, re.MULTILINE)
     if told is None:

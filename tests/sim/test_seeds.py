@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-
+import click
 import pytest
 
-from swell.sim.__main__ import seeds
+from swell.cli.sim import Seeds
 from swell.sim.cluster import KINDS_MIN, Cluster
 from swell.sim.faults import KINDS
 from swell.sim.scenario import scenario
 from swell.sim.settings import Scenario
+
+
+def seeds(words: str) -> range:
+    return Seeds().convert(words, None, None)
 
 
 def test_one_or_the_first_and_the_last() -> None:
@@ -21,7 +24,7 @@ def test_one_or_the_first_and_the_last() -> None:
 
 @pytest.mark.parametrize("words", ["5-1", "", "-", "-5", "x", "1-x", "1-2-3"])
 def test_no_seeds_keep_no_promise(words: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="the lesser first"):
+    with pytest.raises(click.UsageError, match="the lesser first"):
         seeds(words)
 
 

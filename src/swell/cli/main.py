@@ -20,6 +20,7 @@ from swell.model.errors import SwellError
 COMMANDS = (
     *("up", "down", "run", "serve", "shell", "deploy", "app", "secret", "volume", "dict", "queue"),
     *("call", "calls", "job", "trigger", "ps", "logs", "why", "usage", "limits", "node", "key", "backup", "restore"),
+    "sim",
 )
 """In the order of the help. Command `x` is `swell.cli.x.x`."""
 
