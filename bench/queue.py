@@ -23,13 +23,14 @@ from typing import Any, NamedTuple
 
 from bench import APPS
 from bench.row import Options, Row, quantile, row
-from bench.servers import postgresql, redis, used_s
+from bench.servers import postgresql, redis, syncs, used_s
 from private_swell import Failed, private_swell
 
 QUEUES = Path(__file__).with_name("queues")
 OTHERS = Path(__file__).with_name("out") / "queues"
 PACKAGES = ("celery[redis]==5.7.0", "huey==3.5.4", "procrastinate==3.10.0", "psycopg[binary]>=3.2")
 STOP_S = 30.0
+SLOWED = "accepted and done, in a round of its own: strace counts each fsync and fdatasync, and slows all of it"
 
 
 class Contestant(NamedTuple):
@@ -59,17 +60,23 @@ class Seen(NamedTuple):
 def run(options: Options) -> list[Row]:
     """All of them once in each round, one after the other: only one runs at a time."""
     seen: dict[tuple[str, str, int], list[Seen]] = defaultdict(list)
+    synced: dict[tuple[str, int], list[float]] = defaultdict(list)
     python = _installed()
     for _ in range(options.rounds(3, 1)):
         for tool, setup in CONTESTANTS:
             with CONTESTANTS[tool, setup](python) as contestant:
                 for submitters in (1, 16):
                     seen[tool, setup, submitters].append(_round(contestant, submitters, options))
+                    if not setup:
+                        synced[tool, submitters].append(_calls_a_sync(contestant, submitters, options))
     rows: list[Row] = []
     for submitters in (1, 16):
         for (tool, setup, count), rounds in seen.items():
             if count == submitters:
                 rows += _rows(f"{tool}{', ' if setup else ''}{setup}, {submitters} submitters", rounds)
+        for (tool, count), values in synced.items():
+            if count == submitters:
+                rows.append(row("queue", f"{tool}, {submitters} submitters: calls a sync", "", values, note=SLOWED))
     return [*rows, *_ratios(seen)]
 
 
@@ -168,8 +175,9 @@ def _environ(more: dict[str, str]) -> dict[str, str]:
 # -- one round -----------------------------------------------------------------------------------
 
 
-def _round(contestant: Contestant, submitters: int, options: Options) -> Seen:
-    calls, turns = options.rounds(2400, 160), options.rounds(160, 32)
+@contextmanager
+def _driver(contestant: Contestant, submitters: int, calls: int, turns: int) -> Iterator[subprocess.Popen[str]]:
+    """Who submits."""
     words = [contestant.python, str(QUEUES / "driver.py"), contestant.tool.lower()]
     environ = {**contestant.environ, "PYTHONPATH": str(QUEUES)}
     with subprocess.Popen(
@@ -181,6 +189,11 @@ def _round(contestant: Contestant, submitters: int, options: Options) -> Seen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as driver:
+        yield driver
+
+
+def _round(contestant: Contestant, submitters: int, options: Options) -> Seen:
+    with _driver(contestant, submitters, options.rounds(2400, 160), options.rounds(160, 32)) as driver:
         _told(driver)
         before_s = used_s(*contestant.pids)
         burst = _told(driver)
@@ -189,6 +202,20 @@ def _round(contestant: Contestant, submitters: int, options: Options) -> Seen:
     done = burst["calls"]
     us = (cpu_s / done * 1e6, burst["client_cpu_s"] / done * 1e6)
     return Seen(burst["accepted_per_s"], burst["done_per_s"], *us, took_ms)
+
+
+def _calls_a_sync(contestant: Contestant, submitters: int, options: Options) -> float:
+    """Of a burst, how many calls share a sync of a file: of whoever submits them, too, who may write by itself."""
+    with (
+        _driver(contestant, submitters, options.rounds(800, 160), submitters) as driver,
+        syncs(*contestant.pids, driver.pid) as count,
+    ):
+        _told(driver)
+        before = count()
+        calls: int = _told(driver)["calls"]
+        synced = count() - before
+        _told(driver)
+    return calls / max(synced, 1)
 
 
 def _told(driver: subprocess.Popen[str]) -> Any:

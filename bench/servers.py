@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -71,6 +72,28 @@ def used_s(*pids: int) -> float:
         with suppress(OSError):
             total_s += family_cpu_s([pid])
     return total_s
+
+
+@contextmanager
+def syncs(*pids: int) -> Iterator[Callable[[], int]]:
+    """How often these processes, and all that come of them, have synced a file to disk since. It is counted by strace,
+    which stops them at each thing that they ask of the kernel: they are slower meanwhile."""
+    with ExitStack() as stack:
+        if shutil.which("strace") is None:
+            stack.enter_context(debian.unpacked("strace", "strace"))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sw-syncs")))
+        told, said = folder / "told", folder / "said"
+        traced = [word for pid in _below(*pids) for word in ("-p", str(pid))]
+        words = ["strace", "-f", "-e", "trace=fsync,fdatasync", "-e", "signal=none", "-o", str(told), *traced]
+        tracer = subprocess.Popen(words, stderr=stack.enter_context(said.open("wb")))
+        try:
+            # One that ended before is told of, too.
+            wait_until("strace is attached", lambda: said.read_bytes().count(b"attach") >= len(traced) // 2, wait_s=30)
+            yield lambda: len(re.findall(rb"^\d+ +(?:fsync|fdatasync)\(", told.read_bytes(), re.MULTILINE))
+        finally:
+            # It lets go of what it traces, and leaves it running.
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait()
 
 
 def _below(*pids: int) -> list[int]:

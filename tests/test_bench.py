@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from bench import __main__ as bench
 from bench import door, load
 from bench.one_process import call_in_turn, server
 from bench.row import row, table
+from bench.servers import syncs
+from private_swell import wait_until
 
 REQUEST_RATE = 500.0
 
@@ -132,3 +136,36 @@ def test_one_table_is_printed_and_written_beside_it_as_json(
     assert 0 < told["low"] <= told["median"] <= told["high"]
     assert any(line.startswith("serve ") and told["what"] in line for line in shown.splitlines())
     assert "written to out/bench.json" in shown
+
+
+SYNCS = """
+import os, sys, threading
+file = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+both = lambda: (os.fsync(file), os.fdatasync(file), os.write(file, b"x"))
+for _ in sys.stdin:
+    thread = threading.Thread(target=both)
+    thread.start()
+    thread.join()
+    if os.fork() == 0:
+        both()
+        os._exit(0)
+    os.wait()
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_each_sync_of_a_process_and_of_what_came_of_it_is_counted(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", SYNCS, str(tmp_path / "file")]
+    with (
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process,
+        syncs(process.pid) as count,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for rounds in (1, 2):
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+            wait_until("all are counted", lambda at_least=4 * rounds: count() >= at_least)
+            assert count() == 4 * rounds
