@@ -48,7 +48,7 @@ def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
     }
     if route.takes is not None:
         content = {OCTETS: {}} if route.takes is bytes else {JSON: {"schema": schema_of[repr(route.takes)]}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": route.takes is not bytes, "content": content}
     if route.gives is None:
         operation["responses"]["204"] = {"description": "Done."}
     else:
