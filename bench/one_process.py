@@ -19,6 +19,7 @@ from typing import cast
 import msgspec
 
 from private_swell import WAIT_S, Failed
+from swell.control.clock import SystemClock
 from swell.control.link import ControlLink
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
@@ -33,7 +34,6 @@ from swell.model.ports import Fact
 from swell.model.request import Prices
 from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.model.world import World
-from swell.serve import SystemClock
 from swell.store.sqlite import SqliteStore
 from swell.wire.frames import Unpacker, pack
 from swell.wire.link import Down, Hello, Order, RunnerInventory, RunnerNode, RunnerReplica, Welcome

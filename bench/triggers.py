@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.row import Options, Row, quantile, row
 from swell.control.calls import CallKeeper
+from swell.control.clock import SystemClock
 from swell.control.table import TableKeeper
 from swell.control.triggers import TriggerKeeper
 from swell.model.environment import Environment
@@ -22,7 +23,6 @@ from swell.model.request import Prices
 from swell.model.schedule import Cron
 from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.model.world import World
-from swell.serve import SystemClock
 from swell.store.sqlite import SqliteStore
 from swell.wire.calls import Down
 
