@@ -68,7 +68,7 @@ def test_no_two_states_have_the_same_one(tmp_path: Path) -> None:
     assert len(found) == 3
 
 
-@pytest.mark.parametrize("folder", ["blobs", "volumes", "checkpoints"])
+@pytest.mark.parametrize("folder", ["blobs", "results", "volumes", "checkpoints"])
 def test_a_new_state_is_not_opened_over_files_that_are_there(tmp_path: Path, folder: str) -> None:
     put(tmp_path, folder)
     said = refused(tmp_path)

@@ -16,7 +16,9 @@ from swell.wire.archive import CLOSING, Reader, document, header, padding
 
 TREE = "volumes/default/vo-0123456789abcdef/v3"
 LISTED = st.dictionaries(st.sampled_from([DATABASE, PRICES, "key", "master.key", TREE]), st.binary(max_size=1500))
-CONTENTS = st.lists(st.tuples(st.sampled_from(["blobs", "volumes/a.b/files"]), st.binary(max_size=1500)), max_size=4)
+CONTENTS = st.lists(
+    st.tuples(st.sampled_from(["blobs", "results", "volumes/a.b/files"]), st.binary(max_size=1500)), max_size=4
+)
 
 
 def digest(body: bytes) -> str:
