@@ -16,9 +16,9 @@ endif
 # Suites and benchmarks start hundreds of interpreters: each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Three workers, on two cores: for half of its time a slow test waits. Each takes a file's quick tests or its slow ones at a
-# time, in the order of tests/conftest.py.
-side_by_side := -n 3 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
+# Three workers, on two cores: for half of its time a slow test waits. Each takes a file at a time, so that the server of
+# its tests is started once, in the order of tests/conftest.py.
+side_by_side := -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # What `make test` says first: how long setting up took is part of the wait.
 begun := $(shell date +%s)

@@ -54,8 +54,6 @@ class Order:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=_is_slow)
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(f"{'slow' if _is_slow(item) else 'quick'}:{item.location[0]}"))
 
 
 class Hung:
