@@ -89,7 +89,7 @@ class Caller:
         while True:
             connection = HTTPConnection("127.0.0.1", self.swell.port, timeout=90.0)
             with suppress(OSError, HTTPException):
-                answer = exchange(connection, method, path, json.dumps(body).encode(), headers)
+                answer = exchange(connection, method, path, b"" if body is None else json.dumps(body).encode(), headers)
                 connection.close()
                 own = "swell-call-state" in answer.headers
                 if own or answer.status not in (502, 503):
