@@ -36,4 +36,6 @@ def test_branches_are_counted(codes: list[str]) -> None:
 
 def test_what_was_never_taken_is_named() -> None:
     branches = {Branch("a", 3, True): 1, Branch("a", 3, False): 0, Branch("b", 1, True): 0}
-    assert list(told(branches)) == ["decide/a: 1 of 2 branches, the rarest 1 times; never 3 past"]
+    summary = "decide/a: 1 of 2 branches, the rarest 1 times; never 3 past"
+    assert list(told(branches)) == [summary]
+    assert list(told(branches, each=True)) == [summary, "  a.py:3 into: 1", "  a.py:3 past: 0"]
