@@ -211,6 +211,23 @@ def test_a_closed_pool_refuses_at_once_and_says_why(play: Play) -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("ahead_s", [0.0, 3600.0, -3600.0])
+def test_when_the_next_try_is_is_told_by_the_clock_of_control(play: Play, ahead_s: float) -> None:
+    """Which does not say what the machine's does, once somebody has set that."""
+
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        at = time.time() + ahead_s
+        closed = pool_row("fn", failing="its start failed 3 times in a row.", closed=True, retry_at=at + 1000)
+        rig.control.publish(pools=(closed,), at=at)
+        await rig.seen()
+        refused = await (await rig.browser()).call("/call/app/fn")
+        assert refused.status == 503
+        assert 900 < int(refused.headers["retry-after"]) <= 1000
+
+    play(scenario)
+
+
 def test_a_closed_pool_holds_again_once_the_next_try_is_due(play: Play) -> None:
     """Without another word of control, which has none to say while nobody asks for the pool."""
 

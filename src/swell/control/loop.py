@@ -119,7 +119,7 @@ class Loop:
     # -- what the link hears -----------------------------------------------------------------
 
     def table(self) -> Table:
-        return self.reactor.keeper.whole()
+        return msgspec.structs.replace(self.reactor.keeper.whole(), at=self.clock.now())
 
     def heard_demand(self, gateway: str, levels: Sequence[Level], ttl_s: float) -> None:
         self.reactor.demand(gateway, levels, ttl_s, self.clock.now())
@@ -274,7 +274,7 @@ class Loop:
         for order in effects.orders:
             self.engine.apply(order, self.epoch)
         if effects.delta is not None and self.link is not None:
-            self.link.publish(effects.delta)
+            self.link.publish(msgspec.structs.replace(effects.delta, at=self.clock.now()))
         if self.link is not None and self.engine.inventory() is not None:
             self.link.open()
         self._tell_queue(effects)

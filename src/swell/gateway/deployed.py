@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 from swell.decide.route import Routes
@@ -51,6 +52,7 @@ class Deployed:
     def take_table(self, table: Table) -> None:
         """Replace everything. Pools that stay keep what they hold and run."""
         self.shared.prices = table.prices
+        self._hear_clock(table.at)
         self.gateways = table.gateways
         self.door.take(table.keys, table.gateways, whole=True)
         self.end_sessions()
@@ -64,6 +66,7 @@ class Deployed:
         """Take in changed rows; False when it does not follow what is here, and a whole table is needed."""
         if delta.base != self.version:
             return False
+        self._hear_clock(delta.at)
         rows = self.rows
         changed = bool(delta.routes or delta.gone_routes)
         if changed:
@@ -113,6 +116,11 @@ class Deployed:
                 self.follow(request)
         if changed and self.wanting.wants:
             self.wanting.changed()
+
+    def _hear_clock(self, at: float) -> None:
+        """It is `at` for control; 0: it did not say."""
+        if at:
+            self.shared.control_ahead_s = at - time.time()
 
     def gate(self, workload: str) -> Gate | None:
         """The limits of a workload, which are for all its variants together."""

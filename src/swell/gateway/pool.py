@@ -116,7 +116,7 @@ class Pool:
     def update(self, row: PoolRow) -> None:
         """Take in a row: endpoints that came and went, and why none can be had."""
         self.failing = row.failing
-        self.retry_at = self.shared.now() + row.retry_at - time.time()
+        self.retry_at = self.shared.now() + row.retry_at - (time.time() + self.shared.control_ahead_s)
         self.refusing = row.closed
         self.timeout_s = row.timeout_s
         self.limit = f"{row.timeout_s:g} s ({row.limited_by}= of the function)"

@@ -69,6 +69,8 @@ class Shared:
         self.deaths = Deaths(self.wheel)
         self.ledger = Ledger(settings.slow_ms, settings.records_per_pool, settings.metrics_pools_max)
         self.prices = Prices()
+        self.control_ahead_s = 0.0
+        """Control's clock says so much more than the machine's does here, as they were when the last table came."""
         self.held_bytes = 0
         """Bodies of all held requests together."""
         self.good_hosts: set[bytes] = set()

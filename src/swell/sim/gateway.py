@@ -84,10 +84,6 @@ class Surroundings(Protocol):
     """Pools whose last requests ended with their replica: nobody wants them any more."""
 
     def now(self) -> float: ...
-    def wall(self) -> float:
-        """By the machine's clock, seconds since the epoch."""
-        ...
-
     def after(self, delay_s: float, do: Callable[[], None]) -> None: ...
     def hop(self, chance: Random, do: Callable[[], None]) -> None:
         """A message between gateway and replica: what is done when it arrives."""
@@ -136,6 +132,8 @@ class SimGateway:
         self._begun = 1
         self._version: int | None = None
         """Of the table; None: nothing was heard of control yet."""
+        self._control_ahead_s = 0.0
+        """What control's clock said more than ours, when it told that last."""
         self._early: list[Request] = []
         """Those that came before there was a table."""
         self._told: dict[str, tuple[int, int]] = {}
@@ -160,6 +158,8 @@ class SimGateway:
             for pool in table.gone_pools:
                 self.pools.pop(pool, None)
         self._version = table.version
+        if table.at:
+            self._control_ahead_s = table.at - self.now()
         self.routes.update({row.key: row for row in table.routes})
         self.pools.update({row.pool: row for row in table.pools})
         for pool in [*self.beliefs]:
@@ -304,7 +304,7 @@ class SimGateway:
 
     def _refuses(self, row: PoolRow, held: int) -> bool:
         """May one more not wait behind so many?"""
-        closed = row.failing if row.closed and self.around.wall() < row.retry_at else ""
+        closed = row.failing if row.closed and self.now() + self._control_ahead_s < row.retry_at else ""
         refusal = admit(
             row.pool, held=held, hold_max=HOLD_MAX, held_bytes=0, body_bytes=0, hold_bytes_max=0, closed=closed
         )

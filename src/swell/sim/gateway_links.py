@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import Protocol
 
+import msgspec
+
 from swell.control.clock import SystemClock
 from swell.control.link import ControlLink, Peer
 from swell.control.reactor import Reactor
@@ -128,7 +130,7 @@ class GatewayLinks:
     # -- what control does with what gateways say, as `control/loop` does ------------------------------
 
     def table(self) -> Table:
-        return self.site.reactor.keeper.whole()
+        return msgspec.structs.replace(self.site.reactor.keeper.whole(), at=self.site.clock.now())
 
     def heard_demand(self, gateway: str, levels: Sequence[Level], ttl_s: float) -> None:
         self.site.demand(gateway, list(levels), ttl_s)

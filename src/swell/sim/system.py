@@ -199,9 +199,6 @@ class System:
         self.happened += 1
         self.links.say(gateway, report)
 
-    def wall(self) -> float:
-        return self.machine.now()
-
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None:
         self.reactor.demand(gateway, levels, ttl_s, self.clock.now())
         if self.queue is not None and gateway != QUEUE:
@@ -276,7 +273,7 @@ class System:
             if self.reaches(order.node):
                 self.engines[order.node].apply(order, self.epoch)
         if effects.delta is not None:
-            self.links.publish(effects.delta)
+            self.links.publish(msgspec.structs.replace(effects.delta, at=now))
         self.told()
         if self.queue is not None:
             self.queue.stepped(effects)

@@ -220,7 +220,7 @@ class PoolRow(msgspec.Struct, frozen=True):
     failing: str = ""
     """Why the last start failed, if none has worked since: what a request that waited in vain is told."""
     retry_at: float = 0.0
-    """No start is tried again before then (seconds since the epoch)."""
+    """No start is tried again before then (seconds since the epoch, by the clock that `at` of the table is of)."""
     closed: bool = False
     """Starts keep failing: until `retry_at` requests, held ones too, are refused with `failing`; from then on they
     are held, so that one can ask for the next try."""
@@ -272,6 +272,8 @@ class Table(msgspec.Struct, frozen=True, tag="table"):
     """All that were ever made: of one that does not work any more, callers are told why."""
     gateways: int = 1
     """How many gateways there are. Each lets in that part of what keys and workloads are limited to."""
+    at: float = 0.0
+    """When it was sent, by control's clock (seconds since the epoch): it need not say what others do."""
 
 
 class TableDelta(msgspec.Struct, frozen=True, tag="table_delta"):
@@ -287,6 +289,8 @@ class TableDelta(msgspec.Struct, frozen=True, tag="table_delta"):
     keys: tuple[ApiKey, ...] = ()
     gateways: int = 0
     """There are so many now; 0: as many as before."""
+    at: float = 0.0
+    """As of a table; 0: not told, nothing in it is of a time."""
 
 
 class Elsewhere(msgspec.Struct, frozen=True, tag="elsewhere"):
