@@ -1,4 +1,4 @@
--- The same tables as those of SQLite, of whose steps `sql/0017_answer_heads.sql` is the newest one in here. Texts are
+-- The same tables as those of SQLite, of whose steps `sql/0018_suspects.sql` is the newest one in here. Texts are
 -- compared by their bytes, as everywhere else in Swell.
 CREATE TABLE counters (name TEXT COLLATE "C" PRIMARY KEY, value BIGINT NOT NULL);
 INSERT INTO counters (name, value) VALUES ('epoch', 0);
