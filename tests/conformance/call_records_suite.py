@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from calls_suite import BOOM, NOW, OUT, POOL, STOPPED, CallsCase, F, call, digest, leased, order, work
+from calls_suite import BOOM, NOW, OUT, POOL, STOPPED, CallsCase, F, call, counts, digest, leased, order, work
 from msgspec.structs import replace
 
 from swell.model.call import (
@@ -12,7 +12,6 @@ from swell.model.call import (
     Again,
     Body,
     Cancel,
-    Count,
     Depth,
     Done,
     Failed,
@@ -215,7 +214,7 @@ class CallRecordsSuite(CallsCase):
         assert [store.call_records.get(id) for id in gone] == [store.call_records.result(id) for id in gone]
         assert [store.call_records.input(id) for id in gone] == [None, None]
         assert list(store.call_records.digests()) == []
-        assert store.call_records.counts("") == [Count(F, "cancelled", 4), Count(F, "leased", 1), Count(F, "queued", 1)]
+        assert counts(store) == {(F, "cancelled"): 4, (F, "leased"): 1, (F, "queued"): 1}
         store.calls.change([Forget("g", "", 10**9), Forget("", "", 10**9)])
         left = sorted(each.id for each in store.call_records.newest("", None, 9))
         assert left == ["fc-2", "fc-4", "fc-5", "fc-6", "fc-7"]
@@ -263,17 +262,6 @@ class CallRecordsSuite(CallsCase):
         assert [each.call.id for each in told] == [f"fc-{n}" for n in range(6)]
         assert pages == [2, 3, 1]
 
-    def test_counts_are_by_workload_and_state(self, store: Store) -> None:
-        assert store.call_records.counts("") == []
-        store.calls.add([work("fc-1"), work("fc-2"), work("fc-3", "default/b/g"), work("fc-4", "other/b/g")])
-        store.calls.change([Cancel("fc-2", NOW, STOPPED)])
-        assert store.call_records.counts("default/") == [
-            Count(F, "cancelled", 1),
-            Count(F, "queued", 1),
-            Count("default/b/g", "queued", 1),
-        ]
-        assert store.call_records.counts("other/") == [Count("other/b/g", "queued", 1)]
-
     # -- forgetting ----------------------------------------------------------------------------------
 
     def test_what_has_ended_is_forgotten_in_its_time_and_nothing_else(self, store: Store) -> None:
@@ -287,7 +275,7 @@ class CallRecordsSuite(CallsCase):
         assert store.calls.sweep(NOW + 15, 9) == ["fc-0"]
         assert [store.call_records.get("fc-0"), store.call_records.input("fc-0")] == [None] * 2
         assert store.call_records.result("fc-0") is None
-        assert store.call_records.counts("") == [Count(F, "failed", 1), Count(F, "leased", 1), Count(F, "queued", 1)]
+        assert counts(store) == {(F, "failed"): 1, (F, "leased"): 1, (F, "queued"): 1}
         assert store.calls.change([Retry("fc-1", NOW + 16)]) != [None]
         assert store.calls.sweep(NOW + 1e9, 9) == [], "one that is tried again, one that is leased, one that waits"
         assert sorted(each.id for each in store.call_records.newest("", None, 9)) == ["fc-1", "fc-2", "fc-4"]

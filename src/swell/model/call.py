@@ -373,11 +373,3 @@ class Members(msgspec.Struct, frozen=True):
 
 Mine = Callable[[str, str, str], bool]
 """Whether a call is of those that are meant: by its namespace, its app and the id of its API key."""
-
-
-class Count(msgspec.Struct, frozen=True):
-    """How many calls of a workload are in a state; never 0."""
-
-    workload: str
-    state: State
-    calls: int

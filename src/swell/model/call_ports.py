@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from swell.model.call import Body, Call, Change, Count, Depth, GroupEnd, Members, Outcome, Standing, State, Work
+from swell.model.call import Body, Call, Change, Depth, GroupEnd, Members, Outcome, Standing, State, Work
 from swell.model.workload import Variant
 
 NO_VARIANTS: Mapping[str, Variant] = {}
@@ -63,7 +63,7 @@ class Calls(Protocol):
         ...
 
     def standing(self) -> Standing:
-        """What there is to go on with at a start."""
+        """What there is to go on with at a start. Its cost grows with what waits: all of it is counted."""
         ...
 
     def depth(self, workload: str, now: float, most: int) -> Depth:
@@ -151,8 +151,4 @@ class CallRecords(Protocol):
         """The newest calls of workloads whose key begins so ("namespace/app/", say), or is that (`exact`), in one state
         or in any, newest first; the next page is of those `before` the last one's id. Of one API `key` alone, where
         that is given; `jobs`: only those. Its cost grows with `most` and with the workloads, not with the calls."""
-        ...
-
-    def counts(self, prefix: str) -> list[Count]:
-        """By workload and state. Its cost does not grow with the number of calls."""
         ...

@@ -25,7 +25,6 @@ from swell.model.call import (
     Cancel,
     Cancelled,
     Change,
-    Count,
     Depth,
     Done,
     Failed,
@@ -110,12 +109,7 @@ class SqlCalls:
 
     def standing(self) -> Standing:
         """What there is to go on with at a start."""
-        queued = {}
-        for workload, state, calls in self._read(sql.CALL_COUNTS, ""):
-            # None where it was handed out meanwhile.
-            first = self.depth(workload, float("-inf"), 0).next_at if state == "queued" else None
-            if first is not None:
-                queued[workload] = Queued(calls, first)
+        queued = {workload: Queued(calls, first) for workload, calls, first in self._read(sql.QUEUED_CALLS)}
         return Standing(queued, tuple(_call(row) for row in self._read(sql.LEASED_CALLS)))
 
     def depth(self, workload: str, now: float, most: int) -> Depth:
@@ -239,10 +233,6 @@ class SqlCallRecords:
         last = prefix if exact else prefix + LAST_CHARACTER
         which = (prefix, state or "", before or LAST_ID, max(most, 0), key, last)
         return [_call(row) for row in self._read(sql.JOBS if jobs else sql.CALLS, *which)]
-
-    def counts(self, prefix: str) -> list[Count]:
-        """By workload and state."""
-        return [Count(*row) for row in self._read(sql.CALL_COUNTS, prefix)]
 
 
 # -- rows -----------------------------------------------------------------------------------------
@@ -465,4 +455,3 @@ def _sweep(now: float, most: int, swept: list[str], connection: Connection) -> N
 def _drop(gone: Sequence[Row], connection: Connection) -> None:
     for drop in (sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT, sql.DROP_HEAD):
         connection.executemany(drop, gone)
-    connection.execute(sql.TRIM_CALL_COUNTS)

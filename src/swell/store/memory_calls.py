@@ -20,7 +20,6 @@ from swell.model.call import (
     Cancel,
     Cancelled,
     Change,
-    Count,
     Depth,
     Done,
     Failed,
@@ -327,11 +326,6 @@ class MemoryCallRecords:
         calls = (call for call in named if not (exact and call.workload != prefix) and not (jobs and not call.members))
         page = (call for call in calls if state in (None, call.state) and (not before or call.id < before))
         return heapq.nlargest(most, page, key=lambda call: call.id)
-
-    def counts(self, prefix: str) -> list[Count]:
-        """By workload and state."""
-        found = Counter((call.workload, call.state) for call in self._kept() if call.workload.startswith(prefix))
-        return [Count(*key, found[key]) for key in sorted(found)]
 
     def _of(self, group: str) -> list[Call]:
         return [call for call in self._kept() if group and call.group == group]

@@ -42,15 +42,12 @@ _ASKED = "SELECT jsonb_array_elements_text($1::jsonb)"
 
 
 def _newest(which: str) -> str:
-    """Of each workload and state that has any, the newest; then the newest of these."""
-    return f"""
-SELECT {_CALL} FROM (
-    SELECT workload AS of_workload, state AS in_state FROM call_counts
-    WHERE calls > 0 AND workload BETWEEN $1::text AND $6::text AND ($2::text = '' OR state = $2::text)
-) AS kind CROSS JOIN LATERAL (
+    """Of each workload and state, the newest; then the newest of these."""
+    return f"""{sql.WORKLOADS.replace("?", "$")}
+SELECT {_CALL} FROM known CROSS JOIN ({sql.STATES}) AS kind CROSS JOIN LATERAL (
     SELECT * FROM calls WHERE workload = of_workload AND state = in_state AND id < $3::text
     AND ($5::text IS NULL OR key = $5::text){which} ORDER BY id DESC LIMIT $4
-) AS newest ORDER BY id DESC LIMIT $4"""
+) AS newest WHERE of_workload <= $6 AND ($2::text = '' OR in_state = $2::text) ORDER BY id DESC LIMIT $4"""
 
 
 _OTHERWISE = {

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from swell.model.call import State
+
 # -- connection -------------------------------------------------------------------------------
 
 USE_WAL = "PRAGMA journal_mode = WAL"
@@ -222,9 +226,10 @@ _DIGESTS = "SELECT DISTINCT digest FROM {} WHERE digest > ?1 AND digest != '' OR
 CALL_DIGESTS = f"""
 SELECT digest FROM ({_DIGESTS.format("call_inputs")}) AS inputs
 UNION SELECT digest FROM ({_DIGESTS.format("call_results")}) AS results ORDER BY digest LIMIT ?2"""
-TRIM_CALL_COUNTS = "DELETE FROM call_counts WHERE calls = 0"
 # Of workloads that calls are kept of.
-TRIM_VARIANTS = "DELETE FROM call_variants WHERE workload NOT IN (SELECT workload FROM call_counts WHERE calls > 0)"
+TRIM_VARIANTS = """
+DELETE FROM call_variants
+WHERE (SELECT seq FROM calls WHERE calls.workload = call_variants.workload LIMIT 1) IS NULL"""
 CALL = f"SELECT {_CALL} FROM calls WHERE id = ?"
 CALLS_OF_IDS = f"SELECT {_CALL} FROM calls WHERE id IN (SELECT value FROM json_each(?) AS asked)"
 VARIANTS = "SELECT workload, variant FROM call_variants WHERE workload IN (SELECT value FROM json_each(?) AS asked)"
@@ -247,21 +252,28 @@ SELECT content_type, data, digest FROM call_inputs WHERE call = (SELECT seq FROM
 CALL_RESULT = """
 SELECT content_type, data, digest, head FROM call_results LEFT JOIN call_heads ON call_heads.call = call_results.call
 WHERE call_results.call = (SELECT seq FROM calls WHERE id = ?)"""
-CALL_COUNTS = """
-SELECT workload, state, calls FROM call_counts
-WHERE calls > 0 AND workload BETWEEN ?1 AND ?1 || char(0x10ffff) ORDER BY workload, state"""
+# All that wait are counted: at a start.
+QUEUED_CALLS = """
+SELECT workload, count(*), min(due_at) FROM calls WHERE state = 'queued' GROUP BY workload ORDER BY workload"""
+# The workloads that calls are kept of, between two (?1, ?6): from one to the next, however many calls they have.
+WORKLOADS = """
+WITH RECURSIVE known (of_workload) AS (
+    SELECT min(workload) FROM calls WHERE workload >= ?1
+    UNION ALL SELECT (SELECT min(workload) FROM calls WHERE workload > of_workload) FROM known WHERE of_workload <= ?6
+)"""
+STATES = " UNION ALL ".join(f"SELECT '{state}' AS in_state" for state in get_args(State))
 
 
 def _newest(index: str, which: str) -> str:
-    """Of each workload and state that has any, the newest; then the newest of these."""
-    return f"""
+    """Of each workload and state, the newest; then the newest of these."""
+    return f"""{WORKLOADS}
 SELECT {_CALL} FROM calls WHERE seq IN (
-    SELECT newest.seq FROM call_counts AS kind JOIN calls AS newest ON newest.seq IN (
+    SELECT newest.seq FROM known CROSS JOIN ({STATES}) AS kind CROSS JOIN calls AS newest ON newest.seq IN (
         SELECT seq FROM calls INDEXED BY {index}
-        WHERE workload = kind.workload AND state = kind.state AND id < ?3 AND (?5 IS NULL OR key = ?5){which}
+        WHERE workload = of_workload AND state = in_state AND id < ?3 AND (?5 IS NULL OR key = ?5){which}
         ORDER BY id DESC LIMIT ?4
     )
-    WHERE kind.calls > 0 AND kind.workload BETWEEN ?1 AND ?6 AND (?2 = '' OR kind.state = ?2)
+    WHERE of_workload <= ?6 AND (?2 = '' OR in_state = ?2)
 ) ORDER BY id DESC LIMIT ?4"""
 
 
@@ -303,11 +315,9 @@ SELECT workload, method, key FROM (
 CALL_ONCE = f"""
 SELECT {_CALL} FROM calls
 WHERE workload = ?1 AND method = ?2 AND key = ?3 AND idempotency_key = ?4 AND idempotency_key != ''"""
-LEASED_CALLS = f"""
+LEASED_CALLS = f"""{WORKLOADS.replace("?1", "''").replace("?6", "char(0x10ffff)")}
 SELECT {_CALL} FROM calls WHERE seq IN (
-    SELECT held.seq FROM call_counts AS kind CROSS JOIN calls AS held
-    ON held.workload = kind.workload AND held.state = 'leased'
-    WHERE kind.state = 'leased' AND kind.calls > 0
+    SELECT held.seq FROM known CROSS JOIN calls AS held ON held.workload = of_workload AND held.state = 'leased'
 ) ORDER BY id"""
 
 # -- triggers ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
--- The same tables as those of SQLite, of whose steps `sql/0018_suspects.sql` is the newest one in here. Texts are
+-- The same tables as those of SQLite, of whose steps `sql/0019_no_counts.sql` is the newest one in here. Texts are
 -- compared by their bytes, as everywhere else in Swell.
 CREATE TABLE counters (name TEXT COLLATE "C" PRIMARY KEY, value BIGINT NOT NULL);
 INSERT INTO counters (name, value) VALUES ('epoch', 0);
@@ -184,26 +184,6 @@ CREATE INDEX call_results_blobs ON call_results (digest) WHERE digest != '';
 CREATE TABLE call_heads (call BIGINT PRIMARY KEY, head BYTEA NOT NULL);
 -- Numbers of ends: one writes, so none is seen before a smaller one; none is ever given twice.
 CREATE SEQUENCE call_ends;
--- Each row is written with every call: room in its page is room for its next versions.
-CREATE TABLE call_counts (
-    workload TEXT COLLATE "C" NOT NULL,
-    state TEXT COLLATE "C" NOT NULL,
-    calls BIGINT NOT NULL,
-    PRIMARY KEY (workload, state)
-) WITH (fillfactor = 10);
-CREATE FUNCTION call_counted() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP != 'INSERT' THEN
-        UPDATE call_counts SET calls = calls - 1 WHERE workload = old.workload AND state = old.state;
-    END IF;
-    IF TG_OP != 'DELETE' THEN
-        INSERT INTO call_counts VALUES (new.workload, new.state, 1)
-        ON CONFLICT (workload, state) DO UPDATE SET calls = call_counts.calls + 1;
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER call_counted AFTER INSERT OR DELETE OR UPDATE OF state ON calls
-    FOR EACH ROW EXECUTE FUNCTION call_counted();
 CREATE FUNCTION call_ended() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     new.ended_no := nextval('call_ends');
