@@ -89,8 +89,8 @@ def check_calls(store: SqliteStore, number: int) -> None:
     states = [(call.id, call.state, call.key) for call in records.newest("default/old/f", None, 10)]
     kept = [(DEAD, "failed", "k"), (DONE, "done", "k"), (WAITS, "queued", "")]
     assert states == (kept if number >= 8 else [])
-    queued = store.calls.standing().queued
-    assert {workload: waits.calls for workload, waits in queued.items()} == ({"default/old/f": 1} if number >= 8 else {})
+    waiting = {workload: queued.calls for workload, queued in store.calls.standing().queued.items()}
+    assert waiting == ({"default/old/f": 1} if number >= 8 else {})
     ends = records.ended(GROUP, 0, 10)
     assert [(end.number, end.call.id) for end in ends] == ([(1, DONE), (2, DEAD)] if number >= 8 else [])
     if number < 8:

@@ -42,11 +42,13 @@ _ASKED = "SELECT jsonb_array_elements_text($1::jsonb)"
 
 
 def _newest(which: str) -> str:
-    """Of each workload and state, the newest; then the newest of these."""
+    """Of each workload and state, the newest; then the newest of these. In words that no index but theirs is of use
+    for: by that of ids, all calls would be looked at for a state that none is in."""
     return f"""{sql.WORKLOADS.replace("?", "$")}
 SELECT {_CALL} FROM known CROSS JOIN ({sql.STATES}) AS kind CROSS JOIN LATERAL (
-    SELECT * FROM calls WHERE workload = of_workload AND state = in_state AND id < $3::text
-    AND ($5::text IS NULL OR key = $5::text){which} ORDER BY id DESC LIMIT $4
+    SELECT * FROM calls
+    WHERE (workload, state) >= (of_workload, in_state) AND (workload, state, id) < (of_workload, in_state, $3::text)
+    AND ($5::text IS NULL OR key = $5::text){which} ORDER BY workload DESC, state DESC, id DESC LIMIT $4
 ) AS newest WHERE of_workload <= $6 AND ($2::text = '' OR in_state = $2::text) ORDER BY id DESC LIMIT $4"""
 
 

@@ -228,8 +228,8 @@ SELECT digest FROM ({_DIGESTS.format("call_inputs")}) AS inputs
 UNION SELECT digest FROM ({_DIGESTS.format("call_results")}) AS results ORDER BY digest LIMIT ?2"""
 # Of workloads that calls are kept of.
 TRIM_VARIANTS = """
-DELETE FROM call_variants
-WHERE (SELECT seq FROM calls WHERE calls.workload = call_variants.workload LIMIT 1) IS NULL"""
+DELETE FROM call_variants WHERE workload !=
+    coalesce((SELECT min(calls.workload) FROM calls WHERE calls.workload >= call_variants.workload), '')"""
 CALL = f"SELECT {_CALL} FROM calls WHERE id = ?"
 CALLS_OF_IDS = f"SELECT {_CALL} FROM calls WHERE id IN (SELECT value FROM json_each(?) AS asked)"
 VARIANTS = "SELECT workload, variant FROM call_variants WHERE workload IN (SELECT value FROM json_each(?) AS asked)"
