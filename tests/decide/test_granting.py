@@ -79,7 +79,8 @@ def test_a_suspect_is_given_where_nothing_is_and_nothing_is_given_beside_it(
     assert sum(given_.get(taker.replica, 0) for taker in busy) <= due - suspects
     if due:
         # None that could take the first waits, and where there are suspects enough each gets one.
-        assert not idle or any(taker.replica in given_ for taker in idle)
+        assert not idle or given_
+        assert not idle or not first or any(taker.replica in given_ for taker in idle)
         assert sum(taker.replica in given_ for taker in idle) >= min(len(idle), suspects if first else 0, due)
     if first and not idle and busy:
         # One has its turn soon: the one that has least.

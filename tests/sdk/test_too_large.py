@@ -32,10 +32,11 @@ def test_of_a_call_that_is_too_large_the_largest_argument_is_named(sizes: list[i
     values = [bytes(size) for size in sizes]
     at = max(0, len(values) - named) if not plain else len(values)
     kwargs = {f"k{n}": value for n, value in enumerate(values[at:])}
-    request = protocol.call("a/f", values[:at], kwargs)
+    request, other = protocol.call("a/f", values[:at], kwargs), protocol.call("a/f", (), {})
     if plain:
         assert request.plain is not None
-        request = request.plain()
+        assert other.plain is not None
+        request, other = request.plain(), other.plain()
     largest = sizes.index(max(sizes))
     name = f"number {largest + 1}" if largest < at else f"k{largest - at}"
     refused = Answer(413, {"content-type": http.JSON}, http.error_body("body_too_large", "Too many bytes.", "rq-1"))
@@ -43,7 +44,7 @@ def test_of_a_call_that_is_too_large_the_largest_argument_is_named(sizes: list[i
         (request, ""),
         (protocol.queued(request, "k"), ""),
         (protocol.grouped([request], "fg-1", 9), "It is input 9. "),
-        (protocol.grouped([protocol.call("a/f", (), {}), request], "fg-1", 9), "Input 10 is the largest of them. "),
+        (protocol.grouped([other, request], "fg-1", 9), "Input 10 is the largest of them. "),
     ):
         error = protocol.error_of(protocol.naming(sent, refused))
         assert error.message.startswith(f"Too many bytes. {where}Argument {name} of a/f (bytes) has ")
