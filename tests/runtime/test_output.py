@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.runtime import output
-from swell.runtime.output import MarkedText
-from swell.wire.context import Input, current
+from swell.runtime.output import MarkedText, Outlet
+from swell.wire.context import Input, InputCancellation, current
 from swell.wire.loglines import unmark
 
 
@@ -182,6 +182,28 @@ def test_half_of_a_line_that_was_lost_does_not_spoil_the_next(unread: tuple[int,
     print("kept", file=stream)
     told = [unmark(line) for line in os.read(reading, 65536).decode().split("\n")]
     assert told == [("out", "", ""), ("out", "", output.LOST), ("out", "", "kept"), ("out", "", "")]
+
+
+def test_a_print_that_is_cut_off_between_two_pieces_spoils_no_other_line(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deadline's exception is raised wherever the input's thread is."""
+    asked = iter((True, True))
+
+    def cut_off(_outlet: Outlet, _descriptor: int) -> bool:
+        for has_room in asked:
+            return has_room
+        raise InputCancellation
+
+    with monkeypatch.context() as late:
+        late.setattr(Outlet, "_has_room", cut_off)
+        with pytest.raises(InputCancellation):
+            pipe.stream.write("x" * 4 * select.PIPE_BUF + "\n")
+    print("whole", file=pipe.stream)
+    half, *rest = pipe.lines()
+    assert half[:2] == ("out", "")
+    assert set(half[2]) == {"x"}
+    assert rest == [("out", "", output.LOST), ("out", "", "whole")]
 
 
 def test_it_is_waited_for_once_and_not_at_each_line(

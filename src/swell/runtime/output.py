@@ -38,26 +38,31 @@ class Outlet:
         self._lock = threading.Lock()
         self._unread = False
         """The pipe was full when it was written to last."""
+        self._half = False
+        """What was written last may be half a line, which would spoil the one that follows it."""
         self._owed = ""
         """What is written before anything else: that lines were lost."""
 
     def put(self, descriptor: int, lines: str, lost: str) -> None:
         """Write lines; where they do not fit, one of them says `lost` before the next that do."""
         with self._lock:
-            data = (self._owed + lines).encode("utf-8", "backslashreplace")
-            at = 0
             try:
+                data = ("\n" * self._half + self._owed + lines).encode("utf-8", "backslashreplace")
+                self._owed = ""
+                at = 0
                 while at < len(data) and self._has_room(descriptor):
-                    at += os.write(descriptor, data[at : _piece_end(data, at)])
+                    end = _piece_end(data, at)
+                    self._half = True
+                    at += os.write(descriptor, data[at:end])
+                    self._half = not data.endswith(b"\n", 0, at)
+                if at < len(data):
+                    self._owed = lost
             except OSError:
                 return  # Whoever read our log is gone: losing lines must not break user code.
-            if at == len(data):
-                self._owed = ""
-            elif at:
-                # Half a line would spoil the one that follows it.
-                self._owed = lost if data.endswith(b"\n", 0, at) else "\n" + lost
-            else:
-                self._owed = self._owed or lost
+            except BaseException:
+                # Of an input that is cut off while it prints, or of a signal's handler.
+                self._owed = lost
+                raise
 
     def _has_room(self, descriptor: int) -> bool:
         """Can the pipe take a piece? It is open for reading here, too, so that writing to a full one that nobody reads
