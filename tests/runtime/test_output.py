@@ -29,7 +29,7 @@ class Pipe:
         self._write_end = write_end
         self.stream = MarkedText("o", write_end)
         self._data = b""
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
@@ -204,6 +204,27 @@ def test_a_print_that_is_cut_off_between_two_pieces_spoils_no_other_line(
     assert half[:2] == ("out", "")
     assert set(half[2]) == {"x"}
     assert rest == [("out", "", output.LOST), ("out", "", "whole")]
+
+
+def test_what_prints_while_its_own_thread_does_is_not_waited_for(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a signal's handler does."""
+    other = MarkedText("e", pipe.stream.fileno(), pipe.stream._outlet)
+    has_room = Outlet._has_room
+    interrupts = ["between", "before"]
+
+    def interrupted(outlet: Outlet, descriptor: int) -> bool:
+        if len(interrupts) == 2 or (interrupts and outlet._half):
+            print(interrupts.pop(), file=other)
+        return has_room(outlet, descriptor)
+
+    monkeypatch.setattr(Outlet, "_has_room", interrupted)
+    writer = threading.Thread(target=lambda: print("x" * 2 * select.PIPE_BUF, file=pipe.stream), daemon=True)
+    writer.start()
+    writer.join(30)
+    assert not writer.is_alive()
+    before, half, between, rest = pipe.lines()
+    assert (before, between) == (("err", "", "before"), ("err", "", "between"))
+    assert half[2] + rest[2] == "x" * 2 * select.PIPE_BUF
 
 
 def test_it_is_waited_for_once_and_not_at_each_line(

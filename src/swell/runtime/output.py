@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 # Kept by name: user code may put others in their place (gevent), which hand over to other code while a line is written.
 from select import PIPE_BUF, POLLOUT, poll
+from threading import RLock
 from typing import Any
 
 from swell.wire.context import current
@@ -35,7 +36,9 @@ class Outlet:
 
     def forget(self) -> None:
         """In a fork: a thread that wrote is not there."""
-        self._lock = threading.Lock()
+        # A signal's handler, or what the garbage collection finds, may print while its own thread does. Its lines go
+        # between two pieces then.
+        self._lock = RLock()
         self._unread = False
         """The pipe was full when it was written to last."""
         self._half = False
