@@ -64,6 +64,25 @@ def test_of_the_users_own_interpreter_it_is_shown_what_its_path_files_add(home: 
     assert str(tmp_path / "not-there") not in readable(python, home)
 
 
+def test_it_may_be_in_the_servers_state_directory_beside_what_is_the_servers(home: Home) -> None:
+    """As that of a user is whose home is the state directory."""
+    (home.root / "library").mkdir()
+    python = an_environment(home.root / "venv", home.root / "library")
+    assert {str(home.root / "venv"), str(home.root / "library")} <= set(readable(python, home))
+
+
+@pytest.mark.parametrize("kept", ["run", "logs", "volumes", "bundles", "master.key", "control.db"])
+def test_but_shows_nothing_that_is_the_servers_wherever_that_is_kept(home: Home, tmp_path: Path, kept: str) -> None:
+    """On a larger disk, for example."""
+    (tmp_path / "disk").mkdir()
+    moved = home.root / kept
+    if moved.is_dir():
+        moved.rename(tmp_path / "disk" / kept)
+    moved.symlink_to(tmp_path / "disk" / kept)
+    with pytest.raises(SwellError, match=r"uses the folder .*, and the server's state directory .* is there: start"):
+        readable(an_environment(tmp_path / "venv", tmp_path / "disk"), home)
+
+
 @pytest.mark.parametrize("added", ["{user}", "{root}", "{root}/envs", "{user}/.local/../..", "{user}/link"])
 def test_but_not_the_servers_state_directory(home: Home, tmp_path: Path, added: str) -> None:
     user = tmp_path / "user"

@@ -87,6 +87,11 @@ class Home:
         """`{namespace}/{app}.ndjson` of user output, and `swell.log` of our own processes."""
         self.server_log = self.logs / "swell.log"
 
+    def names(self) -> set[str]:
+        """What of the root is the server's, be it there or not. Whatever else is there may be anybody's."""
+        below = (path.relative_to(self.root).parts for path in vars(self).values())
+        return {parts[0] for parts in below if parts}
+
     def replica_socket(self, replica: str) -> Path:
         return self.replica_sockets / f"{replica}.s"
 

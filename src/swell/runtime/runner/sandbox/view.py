@@ -56,14 +56,22 @@ def of(isolation: Isolation, python: Path, folder: Path, home: Home, scratch: st
 def _check_named(path: str, home: Home) -> None:
     if not os.path.isdir(path):
         raise SwellError("environment", f"@isolated names the folder {path!r}, which is not on this node: make it.")
-    _check(path, home, f"@isolated names the folder {path!r}", "name another")
-
-
-def _check(path: str, home: Home, found: str, way_out: str) -> None:
-    """Refuse a folder in which the server's state directory is, or which is in that."""
     real, root = os.path.realpath(path), os.path.realpath(home.root)
-    if real == "/" or _within(root, (real,)) or _within(real, (root,)):
-        raise SwellError("environment", f"{found}, and the server's state directory {root} is there: {way_out}.")
+    if _shows(path, home) or _within(real, (root,)):
+        raise _refused(f"@isolated names the folder {path!r}", home, "name another")
+
+
+def _shows(path: str, home: Home) -> bool:
+    """Is the server's state directory in this folder, or is this in what is the server's there?"""
+    real, root = os.path.realpath(path), os.path.realpath(home.root)
+    theirs = [os.path.realpath(home.root / name) for name in home.names()]
+    holds = any(_within(each, (real,)) for each in (root, *theirs))
+    return real == "/" or holds or _within(real, tuple(theirs))
+
+
+def _refused(found: str, home: Home, way_out: str) -> SwellError:
+    root = os.path.realpath(home.root)
+    return SwellError("environment", f"{found}, and the server's state directory {root} is there: {way_out}.")
 
 
 def _interpreter(python: Path, home: Home) -> Iterator[str]:
@@ -79,8 +87,9 @@ def _interpreter(python: Path, home: Home) -> Iterator[str]:
     found = [*_made_of(environment, python), *([] if is_built else [environment, *_added(environment)])]
     for path in (os.path.normpath(each) for each in found):
         if os.path.isdir(path) and not _within(path, _COVERED):
-            uses = f"The interpreter {python} uses the folder {path!r}"
-            _check(path, home, uses, "start the server on another one (SWELL_HOME), or use another interpreter")
+            if _shows(path, home):
+                uses = f"The interpreter {python} uses the folder {path!r}"
+                raise _refused(uses, home, "start the server on another one (SWELL_HOME), or use another interpreter")
             yield path
 
 
