@@ -30,6 +30,8 @@ from swell.model.errors import SwellError
 from swell.model.key import ADMIN, ApiKey, Scope, allows, digest_of, scope_of, token
 
 HERE, NAMED, AWAY = "127.0.0.1:8470", "Named.Example:80", "evil.example"
+FORWARDED = "192.0.2.7:8470"
+"""An address is no name that a page could have: what comes by it came through a forwarder that somebody set up."""
 OWN, FOREIGN = "http://127.0.0.1:8470", "http://evil.example"
 NONE, OTHER, OURS = NOBODY, STRANGER, SERVER
 APP = Scope("call", "default", "a")
@@ -72,6 +74,7 @@ def test_a_call(key: Holder, host: str, origin: str | None, on_loopback: str, el
         (NONE, HERE, "", "no_key"),
         (NONE, "shop.localhost:8470", "", "no_key"),
         (NONE, NAMED, "", "no_key"),
+        (NONE, FORWARDED, "", "no_key"),
         (NONE, AWAY, "bad_host", "no_key"),
         # It may be for the endpoint itself.
         (OTHER, HERE, "", "bad_key"),
@@ -91,6 +94,7 @@ def test_a_web_endpoint(key: Holder, host: str, open_to_all: str, shut: str, ori
     [
         (NONE, HERE, (), "", "no_key"),
         (NONE, NAMED, (), "", "no_key"),
+        (NONE, FORWARDED, (), "", "no_key"),
         # A browser that only reads does not say whose page asks.
         (NONE, AWAY, (), "bad_host", "no_key"),
         (NONE, HERE, (FOREIGN,), "bad_origin", "no_key"),
@@ -109,6 +113,7 @@ def test_what_there_is_to_call(key: Holder, host: str, origin: tuple[str, ...], 
     [
         (NONE, HERE, "", "no_key"),
         (NONE, NAMED, "", "no_key"),
+        (NONE, FORWARDED, "", "no_key"),
         (NONE, AWAY, "bad_host", "no_key"),
         # Of a scraper's, that is a mistake to be told.
         (OTHER, HERE, "bad_key", "bad_key"),
@@ -129,7 +134,7 @@ def test_a_scraper(key: Holder, host: str, open_to_all: str, shut: str) -> None:
         (OURS, HERE, (), ""),
         (OURS, NAMED, (), ""),
         (OURS, AWAY, (), "bad_host"),
-        (OURS, "192.0.2.7", (), "bad_host"),
+        (OURS, FORWARDED, (), "bad_host"),
         (OURS, "", (), "bad_host"),
         (OURS, HERE, ("http://console.example",), ""),
         (OURS, HERE, ("HTTP://Console.Example",), ""),
@@ -142,7 +147,7 @@ def test_the_control_api(key: Holder, host: str, origins: tuple[str, ...], expec
     allowed = {"allowed_hosts": {"named.example"}, "allowed_origins": {"http://console.example"}}
     caller = Caller(key, host, origins)
     assert code(may_control(caller, any_address=False, **allowed)) == expected
-    on_all = "" if host == "192.0.2.7" else expected
+    on_all = "" if host == FORWARDED else expected
     assert code(may_control(caller, any_address=True, **allowed)) == on_all
 
 

@@ -121,7 +121,8 @@ def test_a_page_of_a_name_that_was_made_to_point_here_reads_no_name(play: Play) 
             refused = await browser.call(path, method=method, host="evil.example")
             assert refused.status == 403, path
             assert b"allowed_hosts" in refused.body
-            for shown in ({"host": "named.example"}, {"host": "evil.example", "authorization": f"Bearer {KEY}"}):
+            key = {"authorization": f"Bearer {KEY}"}
+            for shown in ({"host": "named.example"}, {"host": "192.0.2.7:8470"}, {"host": "evil.example", **key}):
                 assert (await browser.call(path, method=method, **shown)).status == 200, path
         # Clients of the OpenAI API always send a key: it opens nothing here.
         overlooked = await browser.call("/v1/models", method="GET", host="evil.example", authorization="Bearer theirs")

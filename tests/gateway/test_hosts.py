@@ -24,14 +24,9 @@ OWN = (
     "[::1]:8470",
     "any.localhost",
 )
-FOREIGN = (
-    "evil.example",
-    "localhost.evil.example",
-    "127.0.0.1.evil.example",
-    "xlocalhost",
-    "192.0.2.7:8470",
-    "[2001:db8::1]",
-)
+ADDRESSES = ("192.0.2.7:8470", "[2001:db8::1]")
+"""Of a forwarder: no page can have them point here."""
+FOREIGN = ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "xlocalhost")
 
 ports = st.sampled_from(["", ":80", ":8470"])
 addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6), st.ip_addresses(v=4, network="127.0.0.0/8"))
@@ -55,7 +50,7 @@ def test_what_is_of_this_machine_ends_like_it(host: bytes) -> None:
 def test_pages_of_the_same_host_are_own_ones() -> None:
     assert all(is_own_page("http://" + host, host) for host in OWN)
     assert is_own_page("HTTP://LOCALHOST:1", "localhost:1")
-    assert not any(is_own_page("http://" + host, host) for host in FOREIGN)
+    assert not any(is_own_page("http://" + host, host) for host in (*FOREIGN, *ADDRESSES))
     for origin in ("http://localhost:2", "null", "", "localhost:1", "http://evil.example"):
         assert not is_own_page(origin, "localhost:1")
 
@@ -72,7 +67,7 @@ def test_web_endpoints_answer_under_names_of_this_machine(play: Play) -> None:
         replica = await rig.replica()
         await rig.deploy(replica, methods=(web("shop"),))
         browser = await rig.browser()
-        for host in (*OWN[:-1], "named.example", "Named.Example:80"):
+        for host in (*OWN[:-1], *ADDRESSES, "named.example", "Named.Example:80"):
             assert (await browser.call("/web/shop/", method="GET", host=host)).status == 200, host
         seen = len(replica.seen)
         for host in FOREIGN:

@@ -71,8 +71,9 @@ class Caller(msgspec.Struct, frozen=True):
     """The page that a browser sent it for."""
 
     def is_here(self, allowed_hosts: Collection[str]) -> bool:
-        """It came by a name that nobody else can make point here."""
-        return is_of_this_machine(self.host) or name_of(self.host) in allowed_hosts
+        """It came by a name that nobody else can make point here, or by an address, as through a forwarder."""
+        name = name_of(self.host)
+        return is_of_this_machine(self.host) or name in allowed_hosts or is_address(name)
 
     def may_be_page(self, posts: bool, allowed_hosts: Collection[str]) -> bool:
         """It may be a foreign page, by a name that was made to point here: a browser says which page posts, but not

@@ -48,9 +48,9 @@ class Settings(msgspec.Struct, frozen=True):
     url: str = ""
     """Where clients find a server that is elsewhere; empty = the one on `home`."""
     allowed_hosts: tuple[str, ...] = ()
-    """Further names that web endpoints and `/api` may be reached by (as in Host), beside loopback. `/api` also takes
-    `host` and, where that is a wildcard, this machine's name and any address. A list in a file, else names between
-    commas."""
+    """Further names that web endpoints, `/metrics`, lists of models and `/api` may be reached by (as in Host), beside
+    loopback and, but for `/api`, any address. `/api` also takes `host` and, where that is a wildcard, this machine's
+    name and any address. A list in a file, else names between commas."""
     allowed_origins: tuple[str, ...] = ()
     """Web pages that may use `/api` from a browser, as `http://host:port`; none by default."""
     restarts_max: int = 5
