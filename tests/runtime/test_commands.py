@@ -37,6 +37,15 @@ def test_what_is_said_is_written_to_no_disk() -> None:
     assert run("import os; print(os.readlink('/proc/self/fd/0').split(':')[0])", b"secret") == (0, ["/memfd"])
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system has no files of memory")
+def test_it_arrives_where_files_of_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(name: str) -> int:
+        raise PermissionError(13, "Permission denied", name)
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    assert run("import sys; print(sys.stdin.read())", b"said") == (0, ["said"])
+
+
 def test_exit_codes_signals_and_time_limits_are_told_apart() -> None:
     assert run("raise SystemExit(3)") == (3, [])
     assert run("import os; os.kill(os.getpid(), 11)") == (-11, [])

@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 from swell.runtime.runner import processes
@@ -70,7 +71,9 @@ async def run(
 def _unnamed() -> BinaryIO:
     """A file without a name: of memory, where the system has such, since what is said may be secret."""
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("said"), "w+b")
+        # Refused by `vm.memfd_noexec=2` and by filters of system calls: then there are none, as on macOS.
+        with suppress(OSError):
+            return os.fdopen(os.memfd_create("said"), "w+b")
     return cast(BinaryIO, tempfile.TemporaryFile())
 
 
