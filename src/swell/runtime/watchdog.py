@@ -104,7 +104,9 @@ class Watchdog(Generic[Work]):
 
     def _said_to(self) -> int:
         """The log, opened anew so that writing to it never waits: a pipe that is full and that nobody reads would keep
-        the process from its end."""
+        the process from its end. In a sandbox it cannot be opened anew (it is another user's): there a process whose
+        runner is gone, and that has filled the pipe, ends only with its next runner, or when it is ended from outside.
+        """
         if self._file is None:
             try:
                 self._file = os.open(f"/dev/fd/{_FILE}", os.O_WRONLY | os.O_NONBLOCK | os.O_APPEND | os.O_CLOEXEC)
