@@ -138,7 +138,10 @@ class Desk:
     def newer(self, namespace: str, name: str) -> list[int]:
         return [9] if (namespace, name) == ("default", "canary") else []
 
-    async def withdraw(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
+    async def withdraw(
+        self, namespace: str, name: str, progress: Callable[[str], None], *, holder: Holder
+    ) -> DeployLine:
+        self.asked_by.append(holder)
         progress("withdrawing")
         return DeployLine("done", f"{namespace}/{name} alone")
 

@@ -103,17 +103,18 @@ def test_a_version_is_gone_back_to_only_with_a_key_that_may_deploy_it(client: ht
 
 
 def test_control_is_told_who_asks(server: Server, client: httpx2.Client) -> None:
-    """It knows what else a deploy, a split and a promotion put in place."""
-    own = key(client, "asks", "deploy:default/asked")
-    path = "/api/apps/default/asked"
+    """It knows what else a deploy, a split, a promotion and a withdrawal put in place."""
+    own = key(client, "asks", "deploy:default/canary")
+    path = "/api/apps/default/canary"
     for headers in ({}, own):
         server.desk.asked_by.clear()
-        assert last(client.post("/api/apps", json=document(client, "asked"), headers=headers)).kind == "done"
+        assert last(client.post("/api/apps", json=document(client, "canary"), headers=headers)).kind == "done"
         assert last(client.post(f"{path}/rollback", json={"to": 1}, headers=headers)).kind == "done"
         assert last(client.put(f"{path}/traffic", json={"shares": [[1, 100]]}, headers=headers)).kind == "done"
         assert last(client.post(f"{path}/promote", headers=headers)).kind == "done"
+        assert last(client.post(f"{path}/rollback", json={}, headers=headers)).message == "default/canary alone"
         scopes = {tuple(map(str, holder.scopes)) for holder in server.desk.asked_by}
         assert (len(server.desk.asked_by), scopes) == (
-            4,
-            {("deploy:default/asked",) if headers else tuple(map(str, SERVER.scopes))},
+            5,
+            {("deploy:default/canary",) if headers else tuple(map(str, SERVER.scopes))},
         )

@@ -74,6 +74,25 @@ def test_nor_is_one_promoted() -> None:
     play(scenario)
 
 
+def test_nor_is_the_traffic_all_given_to_one_again() -> None:
+    async def scenario(made: Deployer) -> None:
+        await made.deploy(an_app("1", FOREIGN), str, holder=BOTH)
+        await made.deploy(an_app("2", HERE), str, strategy="blue-green", holder=OWN)
+        before = made.world.apps["default/a"]
+        with pytest.raises(SwellError, match=r"^The key k1 lacks the scope deploy:prod/\*"):
+            await made.withdraw("default", "a", str, holder=OWN)
+        assert made.world.apps["default/a"] is before
+        await made.withdraw("default", "a", str, holder=BOTH)
+        assert not made.newer("default", "a")
+        # What is taken away is nobody's to ask for.
+        await made.deploy(an_app("3", HERE), str, holder=OWN)
+        await made.deploy(an_app("4", FOREIGN), str, strategy="blue-green", holder=BOTH)
+        await made.withdraw("default", "a", str, holder=OWN)
+        assert not made.newer("default", "a")
+
+    play(scenario)
+
+
 async def vary(made: Deployer, *secrets: SecretUse) -> None:
     await made.vary("default", "a", "Model", NewVariant({"name": "x"}, Options(secrets=secrets)))
 
@@ -132,7 +151,7 @@ def test_what_is_taken_away_leaves_the_rest_as_it_is() -> None:
         await made.deploy(bare_app("2"), str)
         await vary(made, FOREIGN)
         await made.traffic("default", "a", Traffic(((2, 50), (1, 50))), str, holder=BOTH)
-        await made.withdraw("default", "a", str)
+        await made.withdraw("default", "a", str, holder=OWN)
         assert bundles(made, of(made)) == ["sha256-2"]
 
     play(scenario)

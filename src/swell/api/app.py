@@ -40,7 +40,7 @@ from swell.api.triggers import trigger_routes
 from swell.api.validate import problems, tag_problems
 from swell.api.variants import VariantHandlers
 from swell.api.volumes import VolumeHandlers
-from swell.decide.access import Holder, Need, may_put_in_place, may_see
+from swell.decide.access import Need, check_put_in_place, may_see
 from swell.model.errors import SwellError
 from swell.model.names import check_names
 from swell.model.owner import Owner
@@ -347,9 +347,9 @@ class Handlers:
         asked: Rollback = request.body
         at = (request.path["namespace"], request.path["name"])
         if not asked.to and self._control.newer(*at):
-            return self._told(request, partial(self._control.withdraw, *at))
+            return self._told(request, partial(self._control.withdraw, *at, holder=request.holder))
         version = await self._control.version(*at, asked.to)
-        _check_spaces(request.holder, version.app)
+        check_put_in_place(request.holder, version.app)
         if self._lacking(version.app):
             raise SwellError(
                 "source_lost",
@@ -436,7 +436,7 @@ class Handlers:
             more = f" (the first of {len(wrong)} problems)" if len(wrong) > 1 else ""
             words = f"The app cannot be deployed as it is: {wrong[0]}{more}."
             raise SwellError("invalid", words, status=422, detail="\n".join(wrong) if more else "")
-        _check_spaces(request.holder, app)
+        check_put_in_place(request.holder, app)
         strategy: Strategy = request.body.strategy
         return self._told(
             request, partial(self._control.deploy, app, tag=tag, strategy=strategy, holder=request.holder)
@@ -461,13 +461,6 @@ class Handlers:
         finally:
             deploying.cancel()
             await asyncio.wait({deploying})
-
-
-def _check_spaces(holder: Holder, app: App) -> None:
-    """Refuse secrets and volumes of other namespaces to who may not deploy there."""
-    refused = may_put_in_place(holder, app)
-    if refused is not None:
-        raise refused
 
 
 def _outcome(deploying: asyncio.Task[DeployLine], request: ApiRequest) -> DeployLine:

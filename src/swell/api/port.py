@@ -110,8 +110,10 @@ class ControlPort(Protocol):
         """The versions after what has the traffic that have a share, header or tag."""
         ...
 
-    async def withdraw(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
-        """Take that from them."""
+    async def withdraw(
+        self, namespace: str, name: str, progress: Callable[[str], None], *, holder: Holder
+    ) -> DeployLine:
+        """Take that from them. Refused to a holder who may not put in place what gets it."""
         ...
 
     def heard(self, owner: Owner) -> Heard:

@@ -14,7 +14,7 @@ from swell.control.rescaling import rescaled
 from swell.control.rolling import asleep, not_started, rolls_on, served, staging, story
 from swell.control.variants import Variants
 from swell.control.versions import changes, chosen, current, named, numbered, rows
-from swell.decide.access import SERVER, Holder, may_put_in_place, may_use
+from swell.decide.access import SERVER, Holder, check_put_in_place, may_use
 from swell.decide.place import never_fits
 from swell.decide.powers import lacking, listing, summary, unmountable, unwalled
 from swell.decide.roll import follow
@@ -187,7 +187,7 @@ class Deployer:
         app = self._app(namespace, name)
         versions = named(bare(app), await asyncio.to_thread(self.log.versions, app.key), asked.versions)
         for version in versions.values():
-            _check_spaces(holder, version)
+            check_put_in_place(holder, version)
         done = await self._change(app, lambda live: split(live, asked, versions), progress, holder)
         return msgspec.structs.replace(done, notes=(*unsplit(bare(app), asked), *done.notes))
 
@@ -198,7 +198,7 @@ class Deployer:
         app = self._app(namespace, name)
         number = _staged_beside(app)
         released = (await self.version(namespace, name, number)).app
-        _check_spaces(holder, released)
+        check_put_in_place(holder, released)
 
         def promoted(live: App) -> App:
             if _staged_beside(live) != number:
@@ -211,10 +211,14 @@ class Deployer:
         """The versions after what has the traffic that have a share, header or tag."""
         return newer(self._app(namespace, name))
 
-    async def withdraw(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
-        """Take that from them."""
-        # Nothing is put in place that was not there: no secret comes to other code by that.
-        return await self._change(self._app(namespace, name), alone, progress, SERVER)
+    async def withdraw(
+        self, namespace: str, name: str, progress: Callable[[str], None], holder: Holder = SERVER
+    ) -> DeployLine:
+        """Take that from them: what has the traffic gets all of it."""
+        app = self._app(namespace, name)
+        check_put_in_place(holder, alone(bare(app)))
+        # No variant gets other code by that, so each keeps its secrets.
+        return await self._change(app, alone, progress, SERVER)
 
     async def _change(
         self, app: App, change: Callable[[App], App], progress: Callable[[str], None], holder: Holder
@@ -405,13 +409,6 @@ class Deployer:
     def owned(self) -> list[App]:
         """Apps that belong to a program and end with it."""
         return [app for app in self.world.apps.values() if app.owner is not None]
-
-
-def _check_spaces(holder: Holder, app: App) -> None:
-    """Refuse secrets and volumes of other namespaces to who may not deploy there."""
-    refused = may_put_in_place(holder, app)
-    if refused is not None:
-        raise refused
 
 
 def _staged_beside(app: App) -> int:

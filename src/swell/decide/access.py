@@ -189,9 +189,12 @@ def may_use(holder: Holder, uses: Iterable[SecretUse | VolumeUse], namespace: st
     return next((each for each in refused if each is not None), None)
 
 
-def may_put_in_place(holder: Holder, app: App) -> SwellError | None:
-    """Why an app may not have all the secrets and volumes that it names, whoever wrote it; None: it may."""
-    return may_use(holder, _named(app), app.namespace)
+def check_put_in_place(holder: Holder, app: App) -> None:
+    """Refuse (SwellError) an app to a holder who may not give it all the secrets and volumes that it names, whoever
+    wrote it."""
+    refused = may_use(holder, _named(app), app.namespace)
+    if refused is not None:
+        raise refused
 
 
 def _named(app: App) -> Iterator[SecretUse | VolumeUse]:
