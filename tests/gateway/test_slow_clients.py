@@ -37,6 +37,14 @@ async def all_gone(rig: Rig) -> None:
     assert rig.shared.held_bytes == 0
 
 
+async def ended_as(rig: Rig, pool: str) -> list[tuple[int, str]]:
+    """What the records say of requests that a pool had, once all clients are gone and its slots are free."""
+    await all_gone(rig)
+    await until(lambda: rig.control.levels(pool)[-1:] == [(0, 0)], "the slot")
+    await until(rig.control.records, "its record")
+    return [(each.status, each.error) for each in rig.control.records()]
+
+
 async def drip(browser: Browser, data: bytes, answered: asyncio.Task[object]) -> None:
     """Send byte by byte, faster than any silence is noticed, until there is an answer or an end."""
     for at in range(len(data)):
@@ -292,10 +300,7 @@ def test_a_client_that_leaves_while_nobody_takes_its_body_is_noticed(play: Play,
             # Its end is behind what its system has still to send: it is asked whether it is there, if it expects to be.
             await fill(sock)
         sock.close()
-        await all_gone(rig)
-        await until(lambda: rig.control.levels(pool)[-1:] == [(0, 0)], "the slot")
-        await until(rig.control.records, "its record")
-        assert [(each.status, each.error) for each in rig.control.records()] == [(499, "client_left")]
+        assert await ended_as(rig, pool) == [(499, "client_left")]
 
     play(scenario)
 
@@ -311,10 +316,7 @@ def test_a_client_that_sent_the_next_request_and_left_is_noticed(play: Play) -> 
         browser.send(request("/call/app/fn", b"first") + request("/call/app/fn", b"next"))
         await until(lambda: rig.control.levels(pool)[-1:] == [(0, 1)], "the first runs")
         browser.close()
-        await all_gone(rig)
-        await until(lambda: rig.control.levels(pool)[-1:] == [(0, 0)], "the slot")
-        await until(rig.control.records, "its record")
-        assert [(each.status, each.error) for each in rig.control.records()] == [(499, "client_left")]
+        assert await ended_as(rig, pool) == [(499, "client_left")]
 
     play(scenario)
 

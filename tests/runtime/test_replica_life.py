@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from http.client import HTTPConnection
 
 import pytest
 from replica_harness import ReplicaProcess, cls, function, ready_replica, until
@@ -238,12 +239,18 @@ LEAVES = """
 """
 
 
+def called_and_draining(replica: ReplicaProcess) -> HTTPConnection:
+    """A gateway's connection, over which it was called before it was to drain."""
+    connection = replica.connect()
+    connection.request("POST", "/call/run", b"[]")
+    assert connection.getresponse().read() == b"1"
+    replica.tell(Drain(reason="idle"))
+    return connection
+
+
 def test_one_that_drains_is_there_until_its_gateways_have_left() -> None:
     with ready_replica(LEAVES.format(left_s=60.0), cls("run", exit=("leave",))) as replica:
-        connection = replica.connect()
-        connection.request("POST", "/call/run", b"[]")
-        assert connection.getresponse().read() == b"1"
-        replica.tell(Drain(reason="idle"))
+        connection = called_and_draining(replica)
         # That it is off the table has not been heard for a while; more than comes in one piece is sent.
         time.sleep(0.5)
         connection.request("POST", "/call/run", b"[]" + b" " * 40_000)
@@ -258,10 +265,7 @@ def test_one_that_drains_is_there_until_its_gateways_have_left() -> None:
 
 def test_one_that_drains_does_not_wait_for_long_for_a_gateway_that_does_not_leave() -> None:
     with ready_replica(LEAVES.format(left_s=0.2), cls("run", exit=("leave",))) as replica:
-        connection = replica.connect()
-        connection.request("POST", "/call/run", b"[]")
-        assert connection.getresponse().read() == b"1"
-        replica.tell(Drain(reason="idle"))
+        connection = called_and_draining(replica)
         assert replica.wait() == 0
         assert (replica.folder / "left").exists()
         connection.close()
