@@ -200,7 +200,8 @@ def test_what_cannot_wait_in_the_queue_is_refused(own_server: PrivateSwell, app:
         later.page.spawn()
     assert raised.value.code == "is_web"
     assert send(own_server, "POST", target(app, "gone"), [3], swell_async="true").status == 404
-    with pytest.raises(swell.exception.RequestSizeError, match=r"volume.*Argument b of \S*add \(str\) has 5\d{6} bytes"):
+    too_large = r"volume.*Argument b of \S*add \(str\) has 5\d{6} bytes"
+    with pytest.raises(swell.exception.RequestSizeError, match=too_large):
         later.add.spawn(1, b="x" * 5_000_000)
 
 
