@@ -46,6 +46,8 @@ def test_each_member_is_given_the_call_with_a_token_of_its_own_and_told_of_the_o
         assert len(place.keeper.leases) == 1
         (level,) = place.levels.values()
         assert (level.held, level.in_flight) == (0, 1)
+        # Each of them is at work, on what is one input of the pool.
+        assert level.replicas == tuple((member, 1) for member in members)
 
     play(scenario)
 

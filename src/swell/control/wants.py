@@ -86,9 +86,11 @@ class Wants:
         revision = self._world.revision(pool)
         if revision is not None and revision.gang is not None:
             # What a gang works on is one input, whoever of it is not done; one that ends is no gang of this pool.
-            there = (replica for replica in members if replica.phase is not Phase.DRAINING)
-            calls = {call.id for replica in there for call in self._leases.at(replica.id)}
-            return Level(pool, held, len(calls), priorities=self._hands.priorities.get(workload, ()) if held else ())
+            there = [replica.id for replica in members if replica.phase is not Phase.DRAINING]
+            calls = {call.id for id in there for call in self._leases.at(id)}
+            parts = tuple((id, 1) for id in there if self._leases.count(id))
+            priorities = self._hands.priorities.get(workload, ()) if held else ()
+            return Level(pool, held, len(calls), parts, priorities=priorities)
         counts = ((replica.id, self._leases.count(replica.id)) for replica in members)
         leased = tuple((id, min(count, most)) for id, count in counts if count)
         # Who has a suspect is given no other call: it is as if all its slots were taken.
