@@ -23,10 +23,11 @@ from swell.model.gang import Seat
 from swell.model.replica import Phase
 from swell.model.workload import Method
 from swell.runtime.arguments import Arguments
-from swell.runtime.call import Callee, ReplicaContext
+from swell.runtime.call import Callee
 from swell.runtime.http import Connection
 from swell.runtime.runner.queued.calls import QueuedCalls
 from swell.runtime.service import Service
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.slots import Slots
 from swell.wire.calls import CallEnd, Ended, EndedHeard, Grant, Granted, Holding, Lease, Resume, Revoke
 from swell.wire.child import Forget

@@ -14,8 +14,9 @@ from test_worker import WAIT_S, Bench
 
 from swell.model.workload import Method
 from swell.runtime.arguments import Arguments
-from swell.runtime.call import Call, Callee, ReplicaContext
+from swell.runtime.call import Call, Callee
 from swell.runtime.results import Accepted
+from swell.runtime.shared import ReplicaContext
 from swell.wire.context import InputCancellation
 
 

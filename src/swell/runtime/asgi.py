@@ -9,10 +9,10 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from swell.model.errors import SwellError
-from swell.runtime.call import ReplicaContext
 from swell.runtime.heads import Length, checked
 from swell.runtime.http import ConnectionExchange
 from swell.runtime.scope import App, Message, http_scope
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.steps import Steps
 from swell.runtime.telling import used_lines
 from swell.runtime.tracebacks import summary, user_traceback

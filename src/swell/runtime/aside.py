@@ -8,7 +8,7 @@ from contextvars import copy_context
 from time import perf_counter_ns
 from typing import Any, Protocol
 
-from swell.runtime.call import ReplicaContext
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.steps import Steps
 from swell.runtime.worker import Job
 from swell.wire.context import Input, current

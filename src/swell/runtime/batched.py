@@ -20,12 +20,13 @@ from swell.model.workload import Method
 from swell.runtime.arguments import Arguments, Given
 from swell.runtime.aside import Aside
 from swell.runtime.batch import NEVER, Gathering
-from swell.runtime.call import STOPPED_ITSELF, Call, Callee, ReplicaContext
+from swell.runtime.call import Call, Callee
 from swell.runtime.hooks import Hooks, Refusal, asked, asked_async
 from swell.runtime.http import Exchange
 from swell.runtime.results import Accepted, accepted
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.stacked import Lists, Stacked
-from swell.runtime.telling import batch_line, used_lines
+from swell.runtime.telling import STOPPED_ITSELF, batch_line, used_lines
 from swell.runtime.together import Share, Together
 from swell.wire.context import InputCancellation
 

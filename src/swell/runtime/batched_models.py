@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from swell.runtime import inference, openai
 from swell.runtime.batched import Batched, BatchedCall
-from swell.runtime.call import Call, ReplicaContext
+from swell.runtime.call import Call
 from swell.runtime.http import Exchange
+from swell.runtime.shared import ReplicaContext
 
 
 class Arrays(inference.TakesArrays, Batched):

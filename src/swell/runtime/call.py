@@ -14,11 +14,9 @@ import inspect
 import sys
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
-
-import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.workload import Method
@@ -27,45 +25,17 @@ from swell.runtime.arguments import Arguments, Given
 from swell.runtime.gang import follows
 from swell.runtime.hooks import Refusal
 from swell.runtime.http import Exchange
-from swell.runtime.keeping import Keeping
-from swell.runtime.output import MarkedText
 from swell.runtime.request import Request
 from swell.runtime.results import Accepted, Answer, accepted
-from swell.runtime.slots import Slots, Work
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.steps import Steps
 from swell.runtime.stream import Format, Pipe, each
-from swell.runtime.telling import error_line, used_lines
+from swell.runtime.telling import STOPPED_ITSELF, error_line, used_lines
 from swell.runtime.tracebacks import sendable, user_traceback
-from swell.runtime.worker import Job, Workers
+from swell.runtime.worker import Job
 from swell.wire.context import Input, InputCancellation, Reply, current
 from swell.wire.http import JSON, TRAILERS, ErrorShape, error_body
 from swell.wire.malformed import must_be_plain
-
-
-class ReplicaContext(msgspec.Struct):
-    """What every input of one replica shares."""
-
-    loop: asyncio.AbstractEventLoop
-    workers: Workers
-    slots: Slots
-    variables: Context
-    """The context variables that async start-up hooks left: each input works on a copy."""
-    output: tuple[MarkedText, MarkedText]
-    patience_s: float = 0.0
-    """An input has so long from its beginning, and from each report of progress; 0: all that was given for it."""
-    keeping: Keeping = msgspec.field(default_factory=Keeping)
-
-    def context_for(self, work: Input) -> Context:
-        """A context for one async input."""
-        own = self.variables.copy()
-        own.run(current.set, work)
-        return own
-
-    def ended(self, work: Work) -> None:
-        """An input's code is over: what it printed is known to be all, and its slot is free."""
-        for stream in self.output:
-            stream.end_input(work.request)
-        self.slots.end(work)
 
 
 class Callee:
@@ -497,4 +467,3 @@ class _NoItems(Refusal):
 
 
 _END = object()
-STOPPED_ITSELF = "InputCancellation: the code stopped itself"

@@ -18,12 +18,13 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.workload import Web
 from swell.runtime.arguments import Given, bad_body
-from swell.runtime.call import Call, Callee, ReplicaContext
+from swell.runtime.call import Call, Callee
 from swell.runtime.http import Exchange
 from swell.runtime.load import Program
 from swell.runtime.request import Request
 from swell.runtime.results import accepted
 from swell.runtime.scope import App
+from swell.runtime.shared import ReplicaContext
 from swell.wire.http import JSON
 from swell.wire.malformed import must_be_plain
 

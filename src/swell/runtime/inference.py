@@ -9,10 +9,11 @@ from swell.model.errors import SwellError
 from swell.model.tensors import Tensors
 from swell.model.workload import Method
 from swell.runtime.arguments import Arguments, Given
-from swell.runtime.call import Call, Callee, ReplicaContext
+from swell.runtime.call import Call, Callee
 from swell.runtime.http import Exchange
 from swell.runtime.request import Request
 from swell.runtime.results import Accepted, Answer
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.tensors import Misfit, array_of, array_out_of, named, output_of
 from swell.wire import inference
 from swell.wire.http import lower

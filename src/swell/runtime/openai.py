@@ -12,9 +12,10 @@ from swell.model.openai import Offer
 from swell.model.workload import Method
 from swell.runtime import results
 from swell.runtime.arguments import Arguments, Given
-from swell.runtime.call import Call, Callee, ReplicaContext
+from swell.runtime.call import Call, Callee
 from swell.runtime.http import Exchange
 from swell.runtime.results import Accepted, Answer
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.stream import Format
 from swell.wire import openai
 from swell.wire.http import JSON

@@ -23,7 +23,7 @@ from swell.model.workload import Method, model_name, revision_of, workload_of
 from swell.runtime import load, output
 from swell.runtime.asgi import AsgiApp
 from swell.runtime.batched import Batched, Batches
-from swell.runtime.call import Callee, ReplicaContext
+from swell.runtime.call import Callee
 from swell.runtime.channel import Channel
 from swell.runtime.endpoint import Endpoint, EndpointCallee, fastapi_app, has_fastapi
 from swell.runtime.gang import Meeting
@@ -36,6 +36,7 @@ from swell.runtime.load import Hook, Program, enter_error, report_failure
 from swell.runtime.progress import Progress
 from swell.runtime.request import Head, Request
 from swell.runtime.service import Service
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.slots import Slots
 from swell.runtime.tracebacks import exit_error, user_traceback
 from swell.runtime.worker import Workers

@@ -9,10 +9,11 @@ from typing import Protocol
 from swell.model.errors import SwellError
 from swell.model.near import near_names
 from swell.runtime import keeping
-from swell.runtime.call import Callee, ReplicaContext
+from swell.runtime.call import Callee
 from swell.runtime.http import BUSY_LINE, ConnectionExchange, Exchange, Handler
 from swell.runtime.keeping import Keep
 from swell.runtime.request import Request
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.slots import Work
 from swell.runtime.turns import TARGET, Turn
 from swell.wire.http import WEB, ErrorShape, error_body, lower

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from swell.wire.http import BATCH, CPU_US, ERROR, RUN_US
 
+STOPPED_ITSELF = "InputCancellation: the code stopped itself"
+"""What callers are told of code that ended so without having been told to."""
 _USED = f"{CPU_US}: %d\r\n{RUN_US}: %d\r\n".encode()
 
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Protocol
 from swell.model.errors import SwellError
 from swell.runtime.arguments import Given
 from swell.runtime.batch import Group, shares
-from swell.runtime.call import ReplicaContext
 from swell.runtime.hooks import Hooks
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.stacked import Lists, Stacked
 from swell.runtime.steps import Steps
 from swell.runtime.worker import Job

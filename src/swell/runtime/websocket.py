@@ -14,11 +14,11 @@ from collections import deque
 from time import perf_counter_ns
 from typing import Any
 
-from swell.runtime.call import ReplicaContext
 from swell.runtime.heads import checked
 from swell.runtime.http import ConnectionExchange, Exchange
 from swell.runtime.lookout import Lookout
 from swell.runtime.scope import App, Message, http_scope
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.steps import Steps
 from swell.runtime.telling import used_lines
 from swell.runtime.tracebacks import summary, user_traceback

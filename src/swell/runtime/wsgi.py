@@ -17,11 +17,11 @@ from types import TracebackType
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
-from swell.runtime.call import STOPPED_ITSELF, ReplicaContext
 from swell.runtime.heads import Length, checked
 from swell.runtime.http import ConnectionExchange
+from swell.runtime.shared import ReplicaContext
 from swell.runtime.stream import Pipe
-from swell.runtime.telling import used_lines
+from swell.runtime.telling import STOPPED_ITSELF, used_lines
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.runtime.worker import Job
 from swell.wire.context import Input, InputCancellation, current
