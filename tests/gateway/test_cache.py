@@ -116,7 +116,7 @@ def test_a_limit_is_met_by_hits_as_well(play: Play) -> None:
 
 def test_a_key_is_asked_for_before_anything_is_given(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
-        rig.front.locked = True
+        rig.front.door.locked = True
         await rig.deploy(await rig.replica(numbered), methods=cached())
         browser = await rig.browser()
         assert (await browser.call(PATH, b"{}", authorization=f"Bearer {KEY}")).body == b"1"

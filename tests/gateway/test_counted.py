@@ -20,7 +20,11 @@ from swell.model.limits import Limits
 from swell.model.openai import Offer
 from swell.model.workload import Method
 
-AT_DOOR = ("gateway/front.py", "gateway/door.py", "gateway/gate.py", "decide/limit.py", "model/limits.py")
+AT_DOOR = (
+    *(f"gateway/{name}.py" for name in ("front", "admission", "own", "door", "gate")),
+    "decide/limit.py",
+    "model/limits.py",
+)
 Play = Callable[..., None]
 PATH = "/v1/chat/completions"
 MODEL = (Method("fn", openai=Offer("chat.completions", "m")),)

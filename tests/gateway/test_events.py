@@ -122,7 +122,7 @@ def test_where_a_key_is_needed_a_signature_is_one(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         await deployed(rig, "open")
         await give(rig, CI)
-        rig.front.locked = True
+        rig.front.door.locked = True
         browser = await rig.browser()
         assert await refused(browser) == (401, "no_key")
         told = await accepted(rig, browser, Authorization=bearer(CI.id))

@@ -464,7 +464,7 @@ def test_where_calls_need_a_key_so_do_their_results(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         api = await Replica("api", str(rig.settings.paths.api_socket), native=False).start()
         rig.replicas.append(api)
-        rig.front.locked = True
+        rig.front.door.locked = True
         browser = await rig.browser()
         answer = await browser.call(f"/calls/{ID}", method="GET")
         assert said(answer) == (401, "no_key")

@@ -79,10 +79,10 @@ class Gateway:
         shared = self._shared = Shared(self.settings, self.incarnation, loop)
         shared.connections_max = connections_max(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         front = self._front = Front(shared, self.key, self.call_key, ApiPool(shared, f"unix:{home.api_socket}"))
-        front.locked = is_open(listener)
+        front.door.locked = is_open(listener)
         self._closed = asyncio.Event()
         self._link = Link(shared, front.deployed, front.queueing, home.control_socket, self.incarnation, self.beat_s)
-        front.scraped = Scraping(shared, front.deployed, self._link, self.clients, self.version, self.name).answer
+        front.own.scraped = Scraping(shared, front.deployed, self._link, self.clients, self.version, self.name).answer
         link_task = loop.create_task(self._link.run())
         listener.setblocking(False)
         with suppress(TimeoutError):
@@ -146,7 +146,7 @@ class Gateway:
         request = client.current
         if request is None or request.done:
             return False
-        return self._front is None or request.pool is not self._front.api
+        return self._front is None or request.pool is not self._front.own.api
 
     def _part(self) -> None:
         """A WebSocket has no end of its own to wait for: both of its sides are told to come to one."""

@@ -50,6 +50,10 @@ class Door:
     def __init__(self, shared: Shared, key: str, call_key: str, expired: Callable[[], None]) -> None:
         self.shared = shared
         self.expired = expired
+        self.locked = False
+        """True: reachable from elsewhere, so that everything needs a key."""
+        self.hosts = {host.lower() for host in shared.settings.allowed_hosts}
+        """Names, beside those of this machine, that web endpoints answer to."""
         self.slot: set[Timed] | None = None
         self.own = {k.encode(): holder for k, holder in ((key, SERVER), (call_key, CODE)) if k}
         self.keys: dict[str, ApiKey] = {}
@@ -111,3 +115,7 @@ class Door:
                 self.remembered.clear()
             self.remembered[named] = found
         return found
+
+    def overlooks(self, shown: Pass) -> bool:
+        """Clients of the OpenAI API always send a key: where none is needed, any will do that is not one of ours."""
+        return not self.locked and shown.holder.key is Key.OTHER

@@ -8,25 +8,26 @@ from functools import partial
 
 import msgspec
 
-from swell.decide.access import ANYTHING, Caller, Holder, Key, may_call, may_list, may_scrape, may_see, may_visit
+from swell.decide.access import ANYTHING, may_call, may_see, may_visit
 from swell.decide.inference import Told
 from swell.decide.inference import inference as asked_inference
 from swell.decide.openai import Asking, Listing, named
 from swell.decide.openai import openai as asked_openai
 from swell.decide.route import Destination, Found, NoRoute, Own, Routes, Unmade, route
 from swell.decide.split import drawn
+from swell.gateway.admission import admitted, bounded, caller_of, note_key, to_call
 from swell.gateway.api_pool import ApiPool
 from swell.gateway.cache import Cache, Cached
 from swell.gateway.deployed import Deployed
 from swell.gateway.door import Door, Pass
-from swell.gateway.gate import Gate, let_in
-from swell.gateway.heads import UPGRADE_LINES, header_of, request_start, timeout_of
+from swell.gateway.gate import Gate
+from swell.gateway.heads import UPGRADE_LINES, header_of, request_start
 from swell.gateway.inbound import KNOWN_HOST_MAX
-from swell.gateway.inference import answer_of
-from swell.gateway.openai import Gathering, listed
+from swell.gateway.openai import Gathering
+from swell.gateway.own import OwnPaths
 from swell.gateway.pool import Pool
 from swell.gateway.queueing import Queueing, is_later
-from swell.gateway.refusals import lead_nowhere, no_socket, not_begun, not_posted, not_queued, not_told, refuse
+from swell.gateway.refusals import lead_nowhere, no_socket, not_posted, not_queued, not_told, refuse
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 from swell.model.errors import SwellError
@@ -34,9 +35,8 @@ from swell.model.hosts import is_host
 from swell.model.key import Scope
 from swell.model.openai import PATHS, Api
 from swell.model.variant import is_variant
-from swell.model.workload import app_of
 from swell.wire import inference, openai
-from swell.wire.http import ROOT_PATH, TRUSTED, WEB, ErrorShape, error_body
+from swell.wire.http import ROOT_PATH, WEB, ErrorShape, error_body
 
 KNOWN_MAX = 4096
 """Calls whose route is remembered; beyond it all are forgotten and found again."""
@@ -44,8 +44,6 @@ VIEWS_MAX = 64
 """Keys' views of what is deployed that are kept; beyond it all are made again."""
 KNOWN_TARGET_MAX = 1024
 """Bytes of a target with parameters with which one is."""
-_HEALTHY = b"ok\n"
-_TRUSTED_LINE = f"{TRUSTED}: 1\r\n".encode()
 
 Sought = Destination | Told | Listing | Asking
 """What a request may ask for."""
@@ -85,26 +83,19 @@ class Front:
 
     def __init__(self, shared: Shared, key: str, call_key: str, api: ApiPool) -> None:
         self.shared = shared
-        self.hosts = {host.lower() for host in shared.settings.allowed_hosts}
-        """Names, beside those of this machine, that web endpoints answer to."""
         self.door = Door(shared, key, call_key, lambda: self.deployed.end_sessions())
         shared.ended = self.door.ended
-        self.api = api
-        self.own_key = f"authorization: Bearer {key}\r\n".encode()
-        self.locked = False
-        """True: reachable from elsewhere, so that everything needs the key."""
         self.gathering = {api: Gathering(shared, partial(self._ask, api=api)) for api in PATHS.values()}
         """Requests whose bodies say what they are for, while those are on their way."""
         self.queueing = Queueing(shared)
         """Calls that are to be worked on later, until they are in the queue."""
-        self.scraped: Callable[[Request], None] = not_begun
-        """Answers those who ask for metrics."""
         self.known: dict[tuple[bytes, bytes], Call] = {}
         """Calls by the host and the target that named them."""
         self.views: dict[tuple[Scope, ...], Routes] = {}
         """What is deployed, as it is for those who may not see all of it: by the scopes of their keys."""
         self.cache = Cache(shared)
         self.deployed = Deployed(shared, self.door, self._changed, self._follow)
+        self.own = OwnPaths(shared, self.door, self.deployed, api, key)
 
     def handle(self, request: Request) -> None:
         """Send a request on its way, or answer it."""
@@ -158,21 +149,22 @@ class Front:
         elif isinstance(found, Asking):
             self._gather(request, found.api)
         elif isinstance(found, Told | Listing):
-            self._tell(request, found)
+            self.own.tell(request, found)
         else:
-            self._own(request, found, target)
+            self.own.answer(request, found, target)
 
     def _lose(self, request: Request, found: NoRoute, seek: Callable[[Routes], object]) -> None:
         """Nothing is there. What names there are near it, each caller is told of what it may see; who needs a key and
         has none, or may be a foreign page, of nothing. `seek` looks for it again, among those."""
         shown = self.door.pass_of(request.authorization, ANYTHING)
         if shown.ours:
-            if not self._let_in(request, shown.gates):
+            if not admitted(request, shown.gates):
                 return
-        elif self.locked and (refused := may_call(_caller(request, shown.holder), ANYTHING, key_needed=True)):
+        elif self.door.locked and (refused := may_call(caller_of(request, shown.holder), ANYTHING, key_needed=True)):
             refuse(request, refused)
             return
-        page = not shown.ours and _caller(request, shown.holder).may_be_page(request.method == b"POST", self.hosts)
+        caller = caller_of(request, shown.holder)
+        page = not shown.ours and caller.may_be_page(request.method == b"POST", self.door.hosts)
         if shown.lacks is not None or (page and found.status == 404):
             again = seek(self._view(shown))
             found = again if isinstance(again, NoRoute) else found
@@ -208,40 +200,34 @@ class Front:
         """To a workload with parameters that it has no pool for: whoever may call it may have one made."""
         app, web = to_call(unmade.workload), unmade.found.web
         shown = self.door.pass_of(request.authorization, app)
-        caller = _caller(request, shown.holder)
+        caller = caller_of(request, shown.holder)
         if web is not None:
-            needed = self.locked or web.needs_key
-            refused = may_visit(caller, app, key_needed=needed, allowed_hosts=self.hosts)
+            needed = self.door.locked or web.needs_key
+            refused = may_visit(caller, app, key_needed=needed, allowed_hosts=self.door.hosts)
         else:
-            refused = may_call(caller, app, key_needed=self.locked)
+            refused = may_call(caller, app, key_needed=self.door.locked)
         if refused is not None:
             refuse(request, refused)
         elif web is None and request.method != b"POST":
             not_posted(request)
         elif web is not None and no_socket(request, web):
             return
-        elif self._let_in(request, self._known_by(request, shown) + self._gates_of(unmade.found)) and self._bounded(
-            request
-        ):
+        elif admitted(request, note_key(request, shown) + self._gates_of(unmade.found)) and bounded(request):
             self.deployed.wanting.submit(request, unmade)
 
     def _gather(self, request: Request, api: Api) -> None:
         """A request of the OpenAI API: its body says which model it is for."""
         shown = self.door.pass_of(request.authorization, ANYTHING)
-        if self._overlooked(shown):
+        if self.door.overlooks(shown):
             request.authorization = None
         elif not shown.ours:
-            refused = may_call(_caller(request, shown.holder), ANYTHING, key_needed=self.locked)
+            refused = may_call(caller_of(request, shown.holder), ANYTHING, key_needed=self.door.locked)
             if refused is not None:
                 refuse(request, refused)
                 return
         # Before a byte more is kept: whoever may send no more, or no more at a time, need not be heard out.
-        if self._let_in(request, shown.gates) and self._bounded(request):
+        if admitted(request, shown.gates) and bounded(request):
             self.gathering[api].submit(request)
-
-    def _overlooked(self, shown: Pass) -> bool:
-        """Clients of the OpenAI API always send a key: where none is needed, any will do that is not one of ours."""
-        return not self.locked and shown.holder.key is Key.OTHER
 
     def _ask(self, request: Request, api: Api) -> None:
         """The same, with its body."""
@@ -264,25 +250,25 @@ class Front:
     def _call(self, request: Request, call: Call) -> None:
         request.error_body = call.error_body
         gates = call.gates
-        if self.locked or request.authorization is not None or request.origin is not None:
+        if self.door.locked or request.authorization is not None or request.origin is not None:
             shown = self.door.pass_of(request.authorization, call.app)
             if shown.ours:
                 refused = shown.lacks
             else:
-                locked = self.locked and call.events != "signed"
-                refused = may_call(_caller(request, shown.holder), call.app, key_needed=locked)
+                locked = self.door.locked and call.events != "signed"
+                refused = may_call(caller_of(request, shown.holder), call.app, key_needed=locked)
             if refused is not None:
                 refuse(request, refused)
                 return
-            gates = self._known_by(request, shown) + gates
+            gates = note_key(request, shown) + gates
         # Whoever may not call it is not told that it is there.
         if request.method != b"POST":
             not_posted(request)
             return
-        if gates and not self._let_in(request, gates):
+        if gates and not admitted(request, gates):
             return
         if call.events:
-            if self._bounded(request):
+            if bounded(request):
                 self.queueing.take_event(request, call.pool.workload, call.events)
             return
         if (request.later or call.queued_only) and self._queued(request, call):
@@ -303,22 +289,22 @@ class Front:
         except SwellError as error:
             refuse(request, error)
             return True
-        if self._bounded(request, waits=False):
+        if bounded(request, waits=False):
             self.queueing.take(request, call.pool.workload, call.later, trusted=bool(request.extra))
         return True
 
     def _web(self, request: Request, found: Found, pool: Pool, query: bytes) -> None:
         app = to_call(found.workload)
         shown = self.door.pass_of(request.authorization, app)
-        needed = self.locked or (found.web is not None and found.web.needs_key)
-        caller = _caller(request, shown.holder)
-        refused = may_visit(caller, app, key_needed=needed, allowed_hosts=self.hosts)
+        needed = self.door.locked or (found.web is not None and found.web.needs_key)
+        caller = caller_of(request, shown.holder)
+        refused = may_visit(caller, app, key_needed=needed, allowed_hosts=self.door.hosts)
         if refused is not None:
             refuse(request, refused)
             return
         if no_socket(request, found.web):
             return
-        if not self._let_in(request, self._known_by(request, shown) + self._gates_of(found)):
+        if not admitted(request, note_key(request, shown) + self._gates_of(found)):
             return
         path = found.path.encode("latin-1")
         request.call = f"WEB {found.path}"
@@ -342,111 +328,10 @@ class Front:
         gate = self.deployed.gate(found.workload)
         return () if gate is None else (gate,)
 
-    def _known_by(self, request: Request, shown: Pass) -> tuple[Gate, ...]:
-        """Note whose key came with it; returns the limits of that, where it has any."""
-        if not shown.ours:
-            return ()
-        request.key = shown.holder.id
-        if shown.trusted:
-            request.extra = _TRUSTED_LINE
-        return shown.gates
-
-    def _let_in(self, request: Request, met: tuple[Gate, ...]) -> bool:
-        """Is there room for it by these limits? Each counts it once: what only moves to another pool was let in when
-        it came, and what was gathered before it was known what it is for, by its key's."""
-        if request.gates:
-            met = tuple(gate for gate in met if gate not in request.gates)
-        if not met or request.pool is not None:
-            return True
-        refusal = let_in(met, self.shared.now())
-        if refusal is not None:
-            request.refuse(refusal)
-            return False
-        request.gates += met
-        return True
-
     def _submit(self, request: Request, pool: Pool | Cached) -> None:
-        if self._bounded(request):
+        if bounded(request):
             request.pool = pool
             pool.submit(request)
-
-    def _bounded(self, request: Request, waits: bool = True) -> bool:
-        """Hold it to the size and the time that are its: False where it was over them already. `waits`: its caller does
-        so for an answer."""
-        request.body_max = self.shared.settings.body_max
-        for gate in request.gates:
-            request.within(gate.limits)
-        # What came in chunks with its head was not counted yet.
-        if request.length > request.body_max or request.size > request.body_max:
-            request.fail(413, "body_too_large", request.body_limit)
-            return False
-        if request.timeout is not None and waits:
-            try:
-                request.wait_for(timeout_of(request.timeout))
-            except SwellError as error:
-                refuse(request, error)
-                return False
-        return True
-
-    def _own(self, request: Request, own: Own, target: bytes) -> None:
-        if own.name in ("api", "calls"):
-            self._forward(request, own, target)
-        elif request.method not in (b"GET", b"HEAD"):
-            words = f"/{own.name} is read with GET."
-            request.fail(405, "method_not_allowed", words, b"allow: GET, HEAD\r\n")
-        elif own.name == "metrics":
-            shown = self.door.pass_of(request.authorization, ANYTHING)
-            caller = _caller(request, shown.holder)
-            refused = may_scrape(caller, key_needed=self.locked, allowed_hosts=self.hosts)
-            if refused is not None:
-                refuse(request, refused)
-            elif self._let_in(request, shown.gates):
-                self.scraped(request)
-        else:
-            request.answer(503 if self.shared.closing else 200, b"text/plain", _HEALTHY)
-
-    def _forward(self, request: Request, own: Own, target: bytes) -> None:
-        """To control, which judges it. That it may not come so often is said before it has to."""
-        shown = self.door.pass_of(request.authorization, ANYTHING)
-        if not self._let_in(request, shown.gates):
-            return
-        request.call = "API"
-        if request.authorization is not None:
-            request.extra = b"authorization: %b\r\n" % request.authorization
-        if own.name == "calls":
-            # Who may call without a key may have what became of its calls, too: their ids are known to nobody else.
-            if request.authorization is None:
-                refused = may_call(_caller(request, shown.holder), ANYTHING, key_needed=self.locked)
-                if refused is not None:
-                    refuse(request, refused)
-                    return
-                request.extra = self.own_key
-            target = b"/api" + target
-        request.line = request_start(request.method, target)
-        request.pool = self.api
-        self.api.submit(request)
-
-    def _tell(self, request: Request, told: Told | Listing) -> None:
-        """What a protocol asks for and no replica is needed for."""
-        app = ANYTHING if told.row is None else to_call(told.row.key)
-        shown = self.door.pass_of(request.authorization, app)
-        if isinstance(told, Listing) and self._overlooked(shown):
-            shown = self.door.pass_of(None, app)
-        # Of what is no model's, whoever has a key is told what that may see.
-        if not told.open and not (shown.ours and told.row is None):
-            refused = may_list(_caller(request, shown.holder), app, key_needed=self.locked, allowed_hosts=self.hosts)
-            if refused is not None:
-                refuse(request, refused)
-                return
-        if told.counts and not self._let_in(request, shown.gates):
-            return
-        sees = partial(may_see, shown.holder) if shown.ours else _sees_all
-        if isinstance(told, Listing):
-            request.answer(*listed(told, self.deployed.routes, sees))
-            return
-        models = {n: (row, m) for n, (row, m) in self.deployed.routes.models.items() if sees(row.namespace, row.app)}
-        knows = self.deployed.told.is_set() and not self.shared.closing
-        request.answer(*answer_of(told, models, self.deployed.pools, knows))
 
 
 _PROTOCOLS: dict[str, Callable[[Routes, str, str], Told | Listing | Asking | Found | NoRoute]] = {
@@ -456,26 +341,12 @@ _PROTOCOLS: dict[str, Callable[[Routes, str, str], Told | Listing | Asking | Fou
 """What a method and a path below its first segment ask for, by that segment."""
 
 
-def _sees_all(_namespace: str, _app: str) -> bool:
-    return True
-
-
 def _sought(routes: Routes, http_method: str, host: str, path: str, query: str) -> tuple[str, Sought]:
     """The protocol that a request is of, where it is of one that has errors of its own; and what it asks for."""
     found = route(routes, host, path, query)
     if isinstance(found, Own) and found.name in _PROTOCOLS:
         return found.name, _PROTOCOLS[found.name](routes, http_method, path[3:])
     return "", found
-
-
-def to_call(workload: str) -> Scope:
-    """What is needed to call something of a workload's app."""
-    return Scope("call", *app_of(workload))
-
-
-def _caller(request: Request, holder: Holder) -> Caller:
-    origins = () if request.origin is None else (request.origin.decode("latin-1"),)
-    return Caller(holder, request.host.decode("latin-1"), origins)
 
 
 def _chosen(request: Request, found: Found) -> Found:
