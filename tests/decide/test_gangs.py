@@ -23,7 +23,7 @@ from swell.model.gang import Gang, Seat
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import NEXT, Phase, Replica
-from swell.model.resources import Needs, Room
+from swell.model.resources import Held, Needs, Room
 from swell.model.workload import App, Entry, Method, Revision, Scaling, Workload
 
 MIB = 128
@@ -50,12 +50,12 @@ def counted(wanted: Needs, rooms: dict[str, Room], most: int) -> int:
 
 @given(needs, rooms, st.integers(0, 6))
 def test_as_many_are_placed_together_as_fit(wanted: Needs, rooms: dict[str, Room], most: int) -> None:
-    nodes, why_not = place_all(wanted, copied(rooms), most, lambda _node: 0)
-    assert len(nodes) == counted(wanted, rooms, most) == min(capacity(wanted, rooms.values()), most)
-    assert bool(why_not) is (len(nodes) < most)
-    for node in nodes:
+    placed, why_not = place_all(wanted, copied(rooms), most, lambda _node: 0)
+    assert len(placed) == counted(wanted, rooms, most) == min(capacity(wanted, rooms.values()), most)
+    assert bool(why_not) is (len(placed) < most)
+    for node, part in placed:
         assert rooms[node].lacks(wanted) is None
-        rooms[node].take(wanted)
+        assert rooms[node].take(wanted) == part
 
 
 @given(needs, rooms, st.integers(1, 4), st.lists(st.lists(st.tuples(st.integers(0, 3), needs), max_size=3), max_size=5))
@@ -63,7 +63,7 @@ def test_who_goes_for_a_gang_makes_it_fit_and_nobody_goes_in_vain(
     wanted: Needs, rooms: dict[str, Room], count: int, held: list[list[tuple[int, Needs]]]
 ) -> None:
     less = [
-        (n, [(f"n{at}", Needs(each.cpu, memory_mib=each.memory_mib)) for at, each in parts if f"n{at}" in rooms])
+        (n, [(f"n{at}", Held(Needs(each.cpu, memory_mib=each.memory_mib))) for at, each in parts if f"n{at}" in rooms])
         for n, parts in enumerate(held)
     ]
 

@@ -13,7 +13,7 @@ from swell.model.events import NodeSeen
 from swell.model.node import Node
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase, Replica
-from swell.model.resources import Needs, Room
+from swell.model.resources import Held, Needs, Room
 
 rooms = st.builds(
     lambda cpu, memory_mib, ports: Room("n1", cpu, float(memory_mib), set(ports), 8.0, 8192.0),
@@ -28,7 +28,7 @@ def test_what_gives_way_makes_it_fit_and_nothing_of_it_could_have_stayed(
     wanted: Needs, room: Room, held: list[Needs]
 ) -> None:
     held = [Needs(each.cpu, memory_mib=each.memory_mib, ports=_taken(room, each.ports)) for each in held]
-    idle = [(Replica(f"r1-{n}", "p", "n1", "serving", Phase.READY, 0.0), each) for n, each in enumerate(held)]
+    idle = [(Replica(f"r1-{n}", "p", "n1", "serving", Phase.READY, 0.0), Held(each)) for n, each in enumerate(held)]
     going = make_room(wanted, room.copy(), idle)
     fitted = room.copy()
     for _, each in idle if going is None else ():
@@ -205,4 +205,4 @@ def test_what_is_asked_for_and_what_there_is_are_told_the_right_way_round() -> N
     shared.take(Needs(cpu=30.0))
     asked = Needs(cpu=4.0)
     assert shared.copy().lacks(asked) == "it asks for 4 cores; node local has 2 free of 32 (2 times cpu_overcommit)"
-    assert never_fits(Needs(gpu=("L4",)), [node]) == "it asks for a GPU of kind L4; node local has none"
+    assert never_fits(Needs(gpu=("L4",)), [node]) == "it asks for 1 GPU of kind L4; node local has none"

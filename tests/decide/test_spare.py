@@ -345,7 +345,7 @@ def test_nobody_waits_beside_what_would_do(crowd: tuple[Setting, tuple[str, ...]
                 if each.replica.node == node
             ]
             for replica in others:
-                room.give_back(it.world.needs(replica))
+                room.give_back(it.world.held(replica))
             assert room.lacks(revision.needs) is not None
 
 

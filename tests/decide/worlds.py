@@ -12,6 +12,7 @@ from swell.decide.roll import follow
 from swell.model.demand import IDLE, Demand, seen
 from swell.model.environment import Environment
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
+from swell.model.gpu import Gpu
 from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.replica import NEXT, Phase, Replica
@@ -26,7 +27,10 @@ needs = st.builds(
     cpu=st.sampled_from([0.125, 0.5, 1.0, 2.0]),
     memory_mib=st.sampled_from([64, 128, 500, 1024]),
     ports=st.sampled_from([(), (), (), (8000,)]),
+    gpu=st.sampled_from([(), (), (), ("L4",), ("A100:2", "any")]),
 )
+gpus = st.sampled_from([(), tuple(Gpu(str(n), ("L4", "A100", "A100")[n % 3]) for n in range(6))])
+"""Of a node."""
 scalings = st.builds(
     Scaling,
     min_replicas=st.integers(0, 1),
@@ -83,7 +87,7 @@ def settings(draw: st.DrawFn, steps: int = 12) -> Setting:
     """A world after some random history."""
     it = Setting()
     for n in range(draw(st.integers(1, 2))):
-        it.world.apply(NodeSeen(it.now, Node(f"n{n}", draw(st.sampled_from([1.0, 4.0])), 2048)))
+        it.world.apply(NodeSeen(it.now, Node(f"n{n}", draw(st.sampled_from([1.0, 4.0])), 2048, gpus=draw(gpus))))
     for n in range(draw(st.integers(1, 3))):
         it.world.apply(AppDeployed(it.now, draw(apps(n))))
     for _ in range(draw(st.integers(0, steps))):

@@ -88,7 +88,7 @@ def test_more_than_there_is_is_refused(kind: str) -> None:
     for given, words in (
         ({"cpu": 10_000}, "it asks for 10000 cores"),
         ({"memory": 1_000_000_000}, "it asks for 1000000000 MiB of memory"),
-        ({"gpu": ["H100", "L4"]}, r"gpu=\['H100', 'L4'\]"),
+        ({"gpu": ["H100:2", "L4"]}, "it asks for 2 GPUs of kind H100 or 1 of kind L4"),
     ):
         with pytest.raises(swell.Error, match=words), running(kind, **given):
             pass

@@ -259,7 +259,7 @@ def _lose_no_replica(world: World, event: NodeSeen) -> tuple[str, ...]:
     if event.node.alive:
         return SEE_NODE(world, event)
     world.nodes[event.node.id] = event.node
-    world._rooms.pop(event.node.id, None)
+    world.rooms.end(event.node.id)
     return ()
 
 

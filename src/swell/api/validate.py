@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from swell.decide.schedules import problem as schedule_problem
+from swell.model import gpu
 from swell.model.caching import Caching
 from swell.model.environment import Environment
 from swell.model.errors import SwellError
@@ -411,9 +412,11 @@ def _needs(needs: Needs) -> Iterator[str]:
         if needs.memory_limit_mib < needs.memory_mib:
             yield f"memory_limit_mib {needs.memory_limit_mib} is less than memory_mib {needs.memory_mib}"
     for kind in needs.gpu:
-        if not kind.strip():
-            yield "gpu has an empty kind"
         yield from _text("gpu", kind)
+        try:
+            gpu.ask(kind)
+        except ValueError as error:
+            yield f"gpu {kind[:80]!r} {error}"
     for port in needs.ports:
         yield from _number("port", port, 1, 65_535)
     for twice in _repeated(map(str, needs.ports)):

@@ -261,7 +261,7 @@ class Deployer:
             if why is not None:
                 raise SwellError(
                     "never_fits",
-                    f"{workload.written} can never be placed here: {why}. Ask for less (cpu=, memory=), "
+                    f"{workload.written} can never be placed here: {why}. Ask for less (cpu=, memory=, gpu=), "
                     "or deploy it where there is more.",
                     status=422,
                 )

@@ -20,7 +20,7 @@ from swell.decide.plan import plan
 from swell.decide.spare import spare
 from swell.decide.warm import unforkable
 from swell.model.demand import IDLE
-from swell.model.events import Event, NodeSeen, PlanCommitted, ReplicaAdopted, ReplicaSeen
+from swell.model.events import Event, GpusHeld, NodeSeen, PlanCommitted, ReplicaAdopted, ReplicaSeen
 from swell.model.orders import Inventory, Order
 from swell.model.plan import Plan
 from swell.model.policy import Policy
@@ -104,10 +104,18 @@ class Reactor:
                     self.take(msgspec.structs.replace(seen, at=now))
             elif self.world.adoptable(seen):
                 self.take(ReplicaAdopted(at=now, seen=msgspec.structs.replace(seen, at=now)))
+        self._strangers(fact, now)
         owed = drive(self.world, fact, self.policy)
         for seen in owed.lost:
             self.take(seen)
         self._orders += owed.orders
+
+    def _strangers(self, inventory: Inventory, now: float) -> None:
+        """What nobody's replicas have of GPUs stays theirs until they are gone."""
+        strangers = (seen for seen in inventory.replicas if seen.replica not in self.world.replicas)
+        gpus = tuple(sorted({gpu for seen in strangers for gpu in seen.gpus}))
+        if inventory.node in self.world.rooms and gpus != self.world.rooms.gpus_of_strangers(inventory.node):
+            self.take(GpusHeld(now, inventory.node, gpus))
 
     def demand(self, gateway: str, levels: Sequence[Level], ttl_s: float, now: float) -> None:
         self._told(self.book.report(gateway, levels, ttl_s, now))

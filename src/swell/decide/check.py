@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from swell.decide.gangs import by_gang, staying
+from swell.model.ends import UNKNOWN
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import LIVE, Phase, Replica
-from swell.model.resources import Room
+from swell.model.resources import NOTHING, Held, Room
 from swell.model.world import World
 
 
@@ -20,6 +21,7 @@ def check(world: World, pools: Iterable[str] | None = None) -> list[str]:
     if pools is None:
         broken += _gangs(world)
         broken += _rooms(world)
+        broken += _gpus(world)
         broken += _indexes(world)
         broken += _rolling(world)
     return broken
@@ -56,7 +58,9 @@ def would_break(world: World, plan: Plan) -> list[str]:
             lacking = room.lacks(needs)
             if lacking is not None:
                 broken.append(f"{id} does not fit: {lacking}")
-            room.take(needs)
+            elif not room.suits(Held(needs, action.gpus)):
+                broken.append(f"{id} would get GPUs that are not free, or not what it asks for: {action.gpus}")
+            room.hold(Held(needs, action.gpus))
         added[action.pool] += action.role == "serving" and (action.seat is None or action.seat.rank == 0)
     broken += _half_started(world, new.values())
     broken += _half_stopped(world, stopped)
@@ -183,14 +187,25 @@ def _rooms(world: World) -> list[str]:
     rooms: dict[str, Room] = {id: node.room() for id, node in world.nodes.items() if node.alive}
     for replica in world.replicas.values():
         if replica.node in rooms:
-            rooms[replica.node].take(world.needs(replica))
+            rooms[replica.node].hold(world.held(replica))
     for id, room in rooms.items():
         kept = world.room(id)
+        room.hold(world.rooms.strangers.get(id, Held(NOTHING)))
         if abs(kept.cpu - room.cpu) > 1e-6 or abs(kept.memory_mib - room.memory_mib) > 1e-6:
             broken.append(f"{id}: kept free capacity {kept} is not what its replicas leave, {room}")
         if kept.ports != room.ports:
             broken.append(f"{id}: kept ports {sorted(kept.ports)} are not its replicas' ports {sorted(room.ports)}")
+        if kept.devices != room.devices:
+            broken.append(f"{id}: kept free GPUs {kept.devices} are not what its replicas leave, {room.devices}")
     return broken
+
+
+def _gpus(world: World) -> list[str]:
+    """No device is given to two. What an earlier order made that was taken for lost is not given anything: it ends."""
+    given = Counter(
+        (replica.node, gpu) for replica in world.replicas.values() if replica.reason != UNKNOWN for gpu in replica.gpus
+    )
+    return [f"GPU {gpu} of {node} is given to {times} replicas" for (node, gpu), times in given.items() if times > 1]
 
 
 def _indexes(world: World) -> list[str]:

@@ -72,6 +72,7 @@ def order_for(world: World, replica: Replica, policy: Policy) -> Order | None:
         revision=revision,
         template=replica.template,
         seat=replica.seat,
+        gpus=replica.gpus,
     )
 
 

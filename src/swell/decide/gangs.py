@@ -15,7 +15,7 @@ from swell.model.call import PRIORITY_MAX
 from swell.model.demand import Demand
 from swell.model.gang import Gang
 from swell.model.replica import Phase, Replica
-from swell.model.resources import Needs, Room
+from swell.model.resources import Held, Needs, Room
 from swell.model.world import World
 
 
@@ -28,9 +28,9 @@ class Giving(NamedTuple):
     reason: str
 
 
-def held(world: World, giving: Giving, rooms: Mapping[str, Room]) -> list[tuple[str, Needs]]:
+def held(world: World, giving: Giving, rooms: Mapping[str, Room]) -> list[tuple[str, Held]]:
     """What it holds of these."""
-    return [(each.node, world.needs(each)) for each in giving.replicas if each.node in rooms]
+    return [(each.node, world.held(each)) for each in giving.replicas if each.node in rooms]
 
 
 def by_gang(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:

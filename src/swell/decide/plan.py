@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
-
-import msgspec
 
 from swell.decide.drain import GANG_BROKEN_GRACE_S, STARTUP_GRACE_S, drain_grace_s
 from swell.decide.gangs import Giving, as_one, awaited, by_gang, held, leaves_at, lesser, staying, unmet
+from swell.decide.growth import Choice, Growth, Short
 from swell.decide.place import make_room, make_rooms, place, place_all
 from swell.decide.roll import floor, roll
 from swell.decide.scale import NEVER, PoolState, scale
@@ -22,7 +20,7 @@ from swell.model.ids import replica_id
 from swell.model.plan import Action, Plan, Start, Stop, Wait
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
-from swell.model.resources import Needs, Room
+from swell.model.resources import Held, Needs, Room
 from swell.model.workload import Revision, workload_of
 from swell.model.world import World
 
@@ -38,54 +36,6 @@ def plan(world: World, demand: Mapping[str, Demand], now: float, pools: Iterable
     Pure: neither `world` nor `demand` is changed, and the same arguments give the same plan.
     """
     return _Planner(world, demand, now, policy).plan(tuple(dict.fromkeys(pools)))
-
-
-class _Growth(msgspec.Struct):
-    """A pool that gets replicas: what is there of it, and what is added meanwhile."""
-
-    pool: str
-    revision: Revision
-    templates: list[Replica]
-    full: set[str]
-    """Nodes on which another replica must not even be wished for: it owns a port there already."""
-    forked: bool
-    """Are its replicas forked?"""
-    have: int
-    """Replicas it has."""
-    needed: list[str]
-    """Why, for each to start; the next one last."""
-    reserve: list[str]
-    """The same for those that nobody waits for."""
-    priorities: list[int] = []
-    """Of the call that each gang of `needed` is for: the higher has its turn first, and may have the room of a lower
-    one."""
-
-    @property
-    def priority(self) -> int:
-        """Of the next one."""
-        return self.priorities[-1] if self.priorities else 0
-
-
-class _Short(NamedTuple):
-    """A replica that found no room."""
-
-    pool: str
-    needs: Needs
-    nodes: tuple[str, ...]
-    """Where it may be."""
-    why_not: str
-    """Why it is on none of them now."""
-
-
-class _Choice(NamedTuple):
-    """A node on which room can be made."""
-
-    at: float
-    """From then on."""
-    use: Use
-    """Of the most useful that goes."""
-    node: str
-    going: list[Spare]
 
 
 class _Planner:
@@ -105,11 +55,11 @@ class _Planner:
         self.new_template_mib: dict[str, float] = {}
         self.forked: set[str] = set()
         """Templates that what is started now is forked from."""
-        self.short: list[_Short] = []
+        self.short: list[Short] = []
         """One for each replica that found no room."""
-        self.short_gangs: list[tuple[_Growth, Gang, str]] = []
+        self.short_gangs: list[tuple[Growth, Gang, str]] = []
         """Pools of which a gang found none, and why."""
-        self.growths: list[_Growth] = []
+        self.growths: list[Growth] = []
         self.kept: set[str] = set()
         """Nodes whose free room is for those who wait."""
         self.spares: dict[str, list[Spare]] = {}
@@ -182,7 +132,7 @@ class _Planner:
             reserve, needed = [*last_first[: scaled.reserve]], [*last_first[scaled.reserve :]]
             priorities = awaited(demand, serving, len(needed))[::-1] if revision.gang is not None else []
             self.growths.append(
-                _Growth(pool, revision, [*templates], full, allowed, len(serving), needed, reserve, priorities)
+                Growth(pool, revision, [*templates], full, allowed, len(serving), needed, reserve, priorities)
             )
         if templates and not (allowed and (scaled.starts or len(serving) > len(scaled.stop))):
             self._rest(pool, templates, demand, allowed)
@@ -232,7 +182,7 @@ class _Planner:
                     continue
             heapq.heappop(turns)
 
-    def _placed(self, growth: _Growth, whys: list[str], reserve: bool = False) -> bool:
+    def _placed(self, growth: Growth, whys: list[str], reserve: bool = False) -> bool:
         """Start the next one of `whys`; False where there is no room for it."""
         pool, needs = growth.pool, growth.revision.needs
         rooms = {id: room for id, room in self._free().items() if id not in growth.full}
@@ -245,51 +195,49 @@ class _Planner:
             rooms = {id: room for id, room in rooms.items() if id not in self.kept}
         node, why_not = place(needs, rooms, lambda node: int(usable(growth.templates, node) is not None))
         if node is not None:
-            rooms[node].take(needs)
-            self._start(growth, node, whys[-1])
+            self._start(growth, node, rooms[node].take(needs), whys[-1])
             return True
         self.waits.append(Wait(pool, FOR_OTHERS if reserve and self.kept else why_not))
         if not reserve:
-            self.short += [_Short(pool, needs, tuple(rooms), why_not)] * len(whys)
+            self.short += [Short(pool, needs, tuple(rooms), why_not)] * len(whys)
         return False
 
-    def _gang_placed(self, growth: _Growth, gang: Gang, why: str, rooms: dict[str, Room]) -> bool:
+    def _gang_placed(self, growth: Growth, gang: Gang, why: str, rooms: dict[str, Room]) -> bool:
         """Start a gang: whole, or as many of it as may start without the others, or nobody."""
         needs, copies = growth.revision.needs, {id: room.copy() for id, room in rooms.items()}
-        nodes, why_not = place_all(
+        placed, why_not = place_all(
             needs, copies, gang.size, lambda node: int(usable(growth.templates, node) is not None)
         )
-        if len(nodes) < gang.at_least:
-            self.waits.append(Wait(growth.pool, unmet(self.world, needs, gang, len(nodes), why_not)))
+        if len(placed) < gang.at_least:
+            self.waits.append(Wait(growth.pool, unmet(self.world, needs, gang, len(placed), why_not)))
             if not self._claimed(growth, gang, rooms):
                 self.short_gangs.append((growth, gang, why_not))
             return False
-        for node in nodes:
-            rooms[node].take(needs)
-        ids = [self._new_id() for _ in nodes]
-        for rank, (id, node) in enumerate(zip(ids, nodes, strict=True)):
-            self._start(growth, node, why, id, Seat(ids[0], rank, len(ids), growth.priority))
+        for node, part in placed:
+            rooms[node].hold(part)
+        ids = [self._new_id() for _ in placed]
+        for rank, (id, (node, part)) in enumerate(zip(ids, placed, strict=True)):
+            self._start(growth, node, part, why, id, Seat(ids[0], rank, len(ids), growth.priority))
         return True
 
-    def _claimed(self, growth: _Growth, gang: Gang, rooms: dict[str, Room]) -> bool:
+    def _claimed(self, growth: Growth, gang: Gang, rooms: dict[str, Room]) -> bool:
         """Is there room enough for a gang as soon as what ends has ended? Then nobody else is to have it meanwhile: who
         went for this gang would have gone in vain."""
         needs, soon = growth.revision.needs, {id: room.copy() for id, room in rooms.items()}
         for replica in self.world.replicas.values():
             ends = replica.id in self.stopping or (replica.phase is Phase.DRAINING and replica.reason in ENDS_SOON)
             if ends and replica.node in soon:
-                soon[replica.node].give_back(self.world.needs(replica))
-        nodes, _ = place_all(needs, soon, gang.at_least, lambda _node: 0)
-        if len(nodes) < gang.at_least:
+                soon[replica.node].give_back(self.world.held(replica))
+        placed, _ = place_all(needs, soon, gang.at_least, lambda _node: 0)
+        if len(placed) < gang.at_least:
             return False
-        for node in nodes:
+        for node, part in placed:
             # Below zero where it is still to come.
-            rooms[node].take(needs)
+            rooms[node].hold(part)
         return True
 
-    def _start(self, growth: _Growth, node: str, why: str, id: str = "", seat: Seat | None = None) -> None:
+    def _start(self, growth: Growth, node: str, held: Held, why: str, id: str = "", seat: Seat | None = None) -> None:
         """Start a replica, for which its room is taken."""
-        needs = growth.revision.needs
         template = usable(growth.templates, node) if growth.forked else None
         if growth.forked and template is None:
             template = self._start_template(growth.pool, growth.revision, node)
@@ -297,10 +245,11 @@ class _Planner:
                 growth.templates.append(template)
         if template is not None:
             self.forked.add(template.id)
-        if needs.ports:
+        if held.needs.ports:
             growth.full.add(node)
         forked_from = template.id if template is not None else None
-        self.actions.append(Start(id or self._new_id(), growth.pool, node, "serving", why, forked_from, seat))
+        start = Start(id or self._new_id(), growth.pool, node, "serving", why, forked_from, seat, held.gpus)
+        self.actions.append(start)
 
     def _start_template(self, pool: str, revision: Revision, node: str) -> Replica | None:
         """A template on the node, if its memory fits beside the replica it is for, which has its room, and in the
@@ -347,28 +296,28 @@ class _Planner:
         self.coming = {node: room.copy() for node, room in self._free().items()}
         for replica in self.world.replicas.values():
             if replica.node in self.coming and (replica.phase is Phase.DRAINING or replica.id in self.stopping):
-                self.coming[replica.node].give_back(self.world.needs(replica))
+                self.coming[replica.node].give_back(self.world.held(replica))
         self.reach = {node: room.copy() for node, room in self.coming.items()}
         for each in sorted(found, key=lambda each: each.turn):
             node = each.replica.node
             if node in self.reach:
-                self.reach[node].give_back(self.world.needs(each.replica))
+                self.reach[node].give_back(self.world.held(each.replica))
                 self.spares.setdefault(node, []).append(each)
 
-    def _make_room(self, short: _Short) -> None:
+    def _make_room(self, short: Short) -> None:
         """Nothing fits: take back what is idle elsewhere, longest unused first, if that makes it fit."""
         needs, choices = short.needs, []
         for node in short.nodes:
             if self.reach[node].lacks(needs) is not None:
                 continue
             there = (each for each in self.spares.get(node, ()) if each.replica.id not in self.stopping)
-            held = ((each, self.world.needs(each.replica)) for each in there)
+            held = ((each, self.world.held(each.replica)) for each in there)
             going = make_room(needs, self.coming[node].copy(), held)
             if going is None:
                 continue
             at = max((each.since + self.policy.reclaim_after_s for each in going), default=self.now)
             use = max((each.use for each in going), default=Use.NONE)
-            choices.append(_Choice(max(at, self.now), use, node, going))
+            choices.append(Choice(max(at, self.now), use, node, going))
             for each in going:
                 self._record(each.replica.pool)
         # Where nothing would do, room comes back only by an event: whoever leaves wakes the waiting.
@@ -380,23 +329,22 @@ class _Planner:
         if best.at > self.now:
             self._look(short.pool, best.at)
             return
-        self.coming[node].take(needs)
-        self.reach[node].take(needs)
         why = f"{workload_of(short.pool)} waits: {short.why_not}"
         for each in best.going:
-            self.coming[node].give_back(self.world.needs(each.replica))
+            self.coming[node].give_back(self.world.held(each.replica))
             grace_s = drain_grace_s(self.world.revision(each.replica.pool), each.replica.role, self.policy)
             self._stop(each.replica.id, "reclaimed", grace_s, why)
             # Its pool may be none of those that are planned now, and has less from here on.
             self._look(each.replica.pool, self.now)
+        self.reach[node].hold(self.coming[node].take(needs))
 
-    def _make_gang_room(self, growth: _Growth, gang: Gang, why_not: str) -> None:
+    def _make_gang_room(self, growth: Growth, gang: Gang, why_not: str) -> None:
         """The same for a gang, which may have the room of gangs of a lower priority, too."""
         needs, least, priority = growth.revision.needs, gang.at_least, growth.priority
         coming = {id: room.copy() for id, room in self.coming.items() if id not in growth.full}
         for replica in self.world.replicas.values():
             if replica.node in coming and replica.phase is Phase.DRAINING and replica.reason not in ENDS_SOON:
-                coming[replica.node].take(self.world.needs(replica))
+                coming[replica.node].hold(self.world.held(replica))
         going = make_rooms(
             needs, coming, least, ((each, held(self.world, each, coming)) for each in self._giving(priority))
         )
@@ -405,8 +353,8 @@ class _Planner:
         for each in going:
             self._record(each.replicas[0].pool)
         at = max((each.at for each in going), default=self.now)
-        nodes, _ = place_all(needs, coming, least, lambda _node: 0)
-        self.kept.update(nodes)
+        placed, _ = place_all(needs, coming, least, lambda _node: 0)
+        self.kept.update(node for node, _ in placed)
         if at > self.now:
             self._look(growth.pool, at)
             return
@@ -420,9 +368,9 @@ class _Planner:
             grace_s = drain_grace_s(self.world.revision(first.pool), first.role, self.policy)
             self._stop(first.id, each.reason, self.policy.preempt_grace_s if each.reason == PREEMPTED else grace_s, why)
             self._look(first.pool, self.now)
-        for node in nodes:
-            self.coming[node].take(needs)
-            self.reach[node].take(needs)
+        for node, part in placed:
+            self.coming[node].hold(part)
+            self.reach[node].hold(part)
 
     def _giving(self, priority: int) -> Iterator[Giving]:
         """What may go for a gang of that priority: what goes first is first."""

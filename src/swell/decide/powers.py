@@ -109,7 +109,13 @@ def unwalled(app: App, nodes: Sequence[Node]) -> str | None:
     """Why no node could put up the sandbox that a workload requires, in words; None when one can (or none is known)."""
     revisions = {revision.id: revision for revision in app.revisions}
     for workload in app.workloads:
-        isolation = revisions[workload.revision].isolation
+        revision = revisions[workload.revision]
+        isolation = revision.isolation
+        if isolation is not None and revision.needs.gpu:
+            return (
+                f"{workload.written} is to run in a sandbox and asks for a GPU, and no sandbox shows a GPU yet. "
+                "Leave gpu= or @swell.isolated out."
+            )
         if isolation is None or not nodes:
             continue
         missing = [[each for each in LAYERS if each in isolation.required & set(dict(node.lacks))] for node in nodes]

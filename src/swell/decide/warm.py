@@ -31,6 +31,11 @@ def unforkable(revision: Revision, refused: str) -> str:
             "it asks for more than one core, and the threads of a template are not in its forks "
             "(enable_memory_snapshot=True forks it all the same)"
         )
+    if revision.needs.gpu and not revision.snapshot:
+        return (
+            "it asks for a GPU, which a template does not have: what is asked of it while the program is loaded would "
+            "be answered wrongly (enable_memory_snapshot=True forks it all the same)"
+        )
     return ""
 
 

@@ -59,6 +59,8 @@ class _Fake(msgspec.Struct):
     phase: Phase = Phase.STARTING
     waiting: bool = False
     """For its template to be loaded."""
+    barred: bool = False
+    """Its devices are another's, until that is over."""
     reason: str = ""
     """Why it drains, where it was ordered to."""
 
@@ -200,6 +202,18 @@ class FakeEngine:
         fake = _Fake(order)
         self.replicas[order.replica] = fake
         self._report(order.replica)
+        fake.barred = self._bars(fake)
+        self.faults["GPU not free yet"] += fake.barred
+        if not fake.barred:
+            self._begin(fake)
+
+    def _bars(self, fake: _Fake) -> bool:
+        """Has another one a device that this one was given?"""
+        others = (each for each in self.replicas.values() if each is not fake and not each.barred)
+        return any(not set(fake.order.gpus).isdisjoint(each.order.gpus) for each in others)
+
+    def _begin(self, fake: _Fake) -> None:
+        order = fake.order
         template = self.replicas.get(order.template) if order.template else None
         if template is None:
             self._make(order.replica, self.behaviour.start_s)
@@ -278,6 +292,11 @@ class FakeEngine:
                         self._end(other, reason)
                     else:
                         self._make(other, self.behaviour.start_s)
+        for each in [each for each in self.replicas.values() if each.barred]:
+            if not self._bars(each):
+                each.barred = False
+                if each.phase is Phase.STARTING:
+                    self._begin(each)
 
     # -- telling -----------------------------------------------------------------------------
 
@@ -298,6 +317,7 @@ class FakeEngine:
             template=fake.order.template,
             fork_refused=fork_refused,
             seat=fake.order.seat,
+            gpus=fake.order.gpus,
             meeting=f"fake:{id}" if serving and fake.order.seat is not None else "",
         )
 

@@ -19,7 +19,7 @@ class LocalEngine:
     """The engine port for runners that connect to control."""
 
     name = "local"
-    capabilities: frozenset[str] = frozenset()
+    capabilities: frozenset[str] = frozenset({"gpu"})
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from swell.model.gang import Seat
 from swell.model.node import Node
 from swell.model.plan import Plan
 from swell.model.policy import Policy
-from swell.model.replica import Phase, Role
+from swell.model.replica import Phase, Replica, Role
 from swell.model.workload import App, Revision, Version, Workload
 
 
@@ -109,6 +109,8 @@ class ReplicaSeen(msgspec.Struct, frozen=True, tag="replica_seen"):
     seat: Seat | None = None
     meeting: str = ""
     """Where others of its gang find it, once it is ready: "host:port"."""
+    gpus: tuple[str, ...] = ()
+    """Ids of the devices that it has."""
     unforked: str = ""
     """Why it is a fresh process although it was to be forked from `template`."""
     fork_refused: str = ""
@@ -116,6 +118,29 @@ class ReplicaSeen(msgspec.Struct, frozen=True, tag="replica_seen"):
     """When its runner was ordered to start it: how old it is, to a control that did not plan it; 0 = not said."""
     stuck: int = 0
     """Inputs whose caller left and whose code could not be stopped: still running."""
+
+    def as_found(self) -> Replica:
+        """The replica, to who knows of it by this alone."""
+        return Replica(
+            id=self.replica,
+            pool=self.pool,
+            node=self.node,
+            role=self.role,
+            phase=self.phase,
+            planned_at=self.ordered_at or self.at,
+            ready_at=self.at if self.phase is Phase.READY else None,
+            template=self.template,
+            seat=self.seat,
+            gpus=self.gpus,
+            meeting=self.meeting,
+            pid=self.pid,
+            address=self.address,
+            rss_mib=self.rss_mib,
+            timings_ms=self.timings_ms,
+            applied=self.applied,
+            reason=self.reason,
+            fork_refused=self.fork_refused,
+        )
 
 
 class ReplicaAdopted(msgspec.Struct, frozen=True, tag="replica_adopted"):
@@ -126,6 +151,16 @@ class ReplicaAdopted(msgspec.Struct, frozen=True, tag="replica_adopted"):
 
     at: float
     seen: ReplicaSeen
+
+
+class GpusHeld(msgspec.Struct, frozen=True, tag="gpus_held"):
+    """Which devices of a node replicas have that are nobody's to this control: they are told to end, and keep them
+    until then."""
+
+    at: float
+    node: str
+    gpus: tuple[str, ...]
+    """All of them."""
 
 
 class GangBroken(msgspec.Struct, frozen=True, tag="gang_broken"):
@@ -163,6 +198,7 @@ Event = (
     | NodeSeen
     | ReplicaSeen
     | ReplicaAdopted
+    | GpusHeld
     | GangBroken
     | GangGiven
     | PlanCommitted

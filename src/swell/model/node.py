@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from swell.model.gpu import Gpu
 from swell.model.isolation import LAYERS
 from swell.model.resources import Room
 
@@ -21,7 +22,7 @@ class Node(msgspec.Struct, frozen=True):
     cpu_overcommit: float = 1.0
     """Sum of CPU requests may reach `cpu * cpu_overcommit`: CPU gives way, memory does not."""
     labels: tuple[tuple[str, str], ...] = ()
-    """Zone, rack, GPU model and the like."""
+    """Zone, rack and the like."""
     provider: str = "local"
     price_per_hour_usd: float = 0.0
     spot: bool = False
@@ -30,6 +31,8 @@ class Node(msgspec.Struct, frozen=True):
     """Layers of a sandbox that it cannot put up, and "volumes" where it cannot mount those, each with why not."""
     leaving_at: float | None = None
     """Until then it is there (seconds since the epoch): nothing new is placed on it. None: it stays."""
+    gpus: tuple[Gpu, ...] = ()
+    """Its devices, in their order on the machine."""
     within: str | None = None
     """The pod or machine of another system that its runner is in; None = the machine itself."""
 
@@ -37,4 +40,5 @@ class Node(msgspec.Struct, frozen=True):
         """Its capacity with nothing placed."""
         cpu, memory_mib = self.cpu * self.cpu_overcommit, float(self.memory_mib)
         cores = self.cpu if self.cpu_overcommit != 1 else None
-        return Room(self.id, cpu, memory_mib, set(), cpu, memory_mib, cores)
+        devices = {gpu.id: 1 for gpu in self.gpus}
+        return Room(self.id, cpu, memory_mib, set(), cpu, memory_mib, cores, self.gpus, devices)

@@ -20,6 +20,7 @@ class StartOrder(msgspec.Struct, frozen=True, tag="start"):
     revision: Revision
     template: str | None = None
     seat: Seat | None = None
+    gpus: tuple[str, ...] = ()
 
 
 class StopOrder(msgspec.Struct, frozen=True, tag="stop"):

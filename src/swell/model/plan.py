@@ -20,6 +20,8 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     template: str | None = None
     seat: Seat | None = None
     """Of a gang: all of its members are in one plan."""
+    gpus: tuple[str, ...] = ()
+    """Ids of the devices that it gets, of those of its node."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):

@@ -70,6 +70,8 @@ class Replica(msgspec.Struct, frozen=True):
     """How long a drain may take before it is cut; None = this control did not order one."""
     seat: Seat | None = None
     """Of one that is in a gang."""
+    gpus: tuple[str, ...] = ()
+    """Ids of the devices that it has of its node's."""
     meeting: str = ""
     """Where others of its gang find it, once it is ready: "host:port"."""
     fork_refused: str = ""

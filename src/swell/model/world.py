@@ -16,6 +16,7 @@ from swell.model.events import (
     Event,
     GangBroken,
     GangGiven,
+    GpusHeld,
     NodeSeen,
     Opened,
     PlanCommitted,
@@ -29,7 +30,8 @@ from swell.model.ids import epoch_of
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import LIVE, OVER, Phase, Replica
-from swell.model.resources import Needs, Room
+from swell.model.resources import NOTHING, Held, Needs, Room
+from swell.model.rooms import Rooms
 from swell.model.workload import App, Revision, Workload, moved, revision_of, with_variants, workload_of
 
 
@@ -78,7 +80,7 @@ class World:
         """Pool → when its ready replicas ended by themselves; their inputs may still be counted as demand."""
         self.refused: dict[str, str] = {}
         """Pool → why its template may not be forked; its replicas start fresh."""
-        self._rooms: dict[str, Room] = {}
+        self.rooms = Rooms()
         self._uses: dict[str, int] = {}
         """Revision → workloads that want it + pools that run it; at zero it is forgotten."""
 
@@ -119,8 +121,12 @@ class World:
         """What a live replica takes from its node. A template holds memory, but no CPU and no port."""
         revision = self.revision(replica.pool)
         if revision is None:
-            return Needs(cpu=0.0, memory_mib=0)
+            return NOTHING
         return revision.needs.of_template if replica.role == "template" else revision.needs
+
+    def held(self, replica: Replica) -> Held:
+        """The same, with the devices that it has."""
+        return Held(self.needs(replica), replica.gpus)
 
     def memory_mib(self, template: Replica) -> float:
         """What a template holds: as measured, or as declared while it was not measured yet."""
@@ -128,12 +134,12 @@ class World:
 
     def room(self, node: str) -> Room:
         """A copy of the node's free capacity, for a plan to spend."""
-        return self._rooms[node].copy()
+        return self.rooms.copy_of(node)
 
     def adoptable(self, seen: ReplicaSeen) -> bool:
         """May a replica this world does not know be taken over? One of this epoch was taken for lost: that one is to
         end, and has its room until it has."""
-        return seen.phase in LIVE and self.revision(seen.pool) is not None and seen.node in self._rooms
+        return seen.phase in LIVE and self.revision(seen.pool) is not None and seen.node in self.rooms
 
     # -- changing ----------------------------------------------------------------------------
 
@@ -166,6 +172,9 @@ class World:
                 return self._seen(event)
             case ReplicaAdopted():
                 return self._adopt(event.seen)
+            case GpusHeld():
+                self.rooms.strangers_have(event.node, event.gpus)
+                return ()
             case GangBroken():
                 return self._break(event.gang, event.why)
             case GangGiven():
@@ -281,21 +290,14 @@ class World:
     def _node(self, event: NodeSeen) -> tuple[str, ...]:
         node = event.node
         self.nodes[node.id] = node
-        touched = []
-        room = node.room()
-        for replica in list(self.replicas.values()):
-            if replica.node != node.id:
-                continue
-            touched.append(replica.pool)
-            if node.alive:
-                room.take(self.needs(replica))
-            else:
-                self._end(replica, "lost", failed=None)
+        there = [replica for replica in self.replicas.values() if replica.node == node.id]
         if node.alive:
-            self._rooms[node.id] = room
+            self.rooms.begin(node, map(self.held, there))
         else:
-            self._rooms.pop(node.id, None)
-        return tuple(dict.fromkeys(touched))
+            for replica in there:
+                self._end(replica, "lost", failed=None)
+            self.rooms.end(node.id)
+        return tuple(dict.fromkeys(replica.pool for replica in there))
 
     def _committed(self, plan: Plan) -> tuple[str, ...]:
         touched = []
@@ -313,6 +315,7 @@ class World:
                             planned_at=plan.at,
                             template=action.template,
                             seat=action.seat,
+                            gpus=action.gpus,
                         )
                     )
                     touched.append(action.pool)
@@ -374,29 +377,12 @@ class World:
         """Take over a live replica of a pool whose revision is still known; `drive` stops the others."""
         if event.replica in self.replicas or not self.adoptable(event):
             return ()
-        if epoch_of(event.replica) >= self.epoch:
+        robbed = not self.rooms.are_free(event.node, event.gpus)
+        if robbed or epoch_of(event.replica) >= self.epoch:
             event = msgspec.structs.replace(event, phase=Phase.DRAINING, reason=UNKNOWN)
-        self._put(
-            Replica(
-                id=event.replica,
-                pool=event.pool,
-                node=event.node,
-                role=event.role,
-                phase=event.phase,
-                planned_at=event.ordered_at or event.at,
-                ready_at=event.at if event.phase is Phase.READY else None,
-                template=event.template,
-                seat=event.seat,
-                meeting=event.meeting,
-                pid=event.pid,
-                address=event.address,
-                rss_mib=event.rss_mib,
-                timings_ms=event.timings_ms,
-                applied=event.applied,
-                reason=event.reason,
-                fork_refused=event.fork_refused,
-            )
-        )
+        self._put(event.as_found())
+        if robbed and event.seat is not None:
+            self._break(event.seat.gang, f"a GPU that rank {event.seat.rank} of it has was given to another")
         return (event.pool,)
 
     def _put(self, replica: Replica) -> None:
@@ -411,8 +397,8 @@ class World:
             self.gangs.setdefault(replica.seat.gang, {})[replica.id] = replica
         if replica.role == "template":
             self._count_template(replica)
-        if not known and replica.node in self._rooms:
-            self._rooms[replica.node].take(self.needs(replica))
+        if not known:
+            self.rooms.hold(replica.node, self.held(replica))
 
     def _count_template(self, template: Replica) -> None:
         self._uncount_template(template.id)
@@ -456,8 +442,7 @@ class World:
                 del self.gangs[replica.seat.gang]
                 self.broken.pop(replica.seat.gang, None)
                 self.given.pop(replica.seat.gang, None)
-        if replica.node in self._rooms:
-            self._rooms[replica.node].give_back(self.needs(replica))
+        self.rooms.give_back(replica.node, self.held(replica))
         del self.replicas[replica.id]
         self._uncount_template(replica.id)
         members = self.by_pool[replica.pool]

@@ -175,6 +175,7 @@ class _Template:
             if self.enclose is not None:
                 self.enclose()
             gc.enable()
+            os.environ.update(order.environ)
             channel = socket.socket(fileno=own)
             if self.launch.revision.secrets:
                 secrets.apply(read_frame(channel, Secrets))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from swell.model import gpu
 from swell.model.errors import SwellError
 from swell.model.limits import COUNT_MAX, SECONDS_MAX
 from swell.model.resources import Needs
@@ -113,8 +114,13 @@ def _pair(given: Given, name: str, whole: bool) -> tuple[float | None, float | N
 def _gpu(given: Given) -> tuple[str, ...]:
     value = given.values["gpu"]
     kinds = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(kinds, (list, tuple)) or not all(isinstance(kind, str) and kind.strip() for kind in kinds):
+    if not isinstance(kinds, (list, tuple)) or not all(isinstance(kind, str) for kind in kinds):
         raise bad(given, "gpu", "give a kind like 'L4' or 'A100:2', or a list of kinds in order of preference")
+    for kind in kinds:
+        try:
+            gpu.ask(kind)
+        except ValueError as error:
+            raise bad(given, "gpu", f"{kind!r} {error}") from None
     return tuple(kinds)
 
 

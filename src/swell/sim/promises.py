@@ -12,7 +12,7 @@ from swell.model.ends import GANG_BROKEN, ORDERED, PREEMPTED
 from swell.model.events import Event, PlanCommitted
 from swell.model.plan import Start
 from swell.model.replica import NEXT, Phase
-from swell.model.resources import Needs
+from swell.model.resources import Held, Needs
 from swell.model.workload import workload_of
 from swell.sim.faults import HANGS_S
 from swell.sim.gateway import SimGateway
@@ -141,11 +141,12 @@ class Promises:
                 idle[order.pool] += order.role == "serving"
                 if order.role == "template" or idle[order.pool] > system.scenario.min_replicas:
                     continue
-            room.take(order.revision.needs if order.role == "serving" else order.revision.needs.of_template)
+            needs_of = order.revision.needs if order.role == "serving" else order.revision.needs.of_template
+            room.hold(Held(needs_of, order.gpus))
         for replica in system.reactor.world.replicas.values():
             if replica.node == engine.node.id and replica.id not in engine.replicas:
                 # Its order is on the way.
-                room.take(system.reactor.world.needs(replica))
+                room.hold(system.reactor.world.held(replica))
         return room.lacks(needs) is None
 
     def rest(self) -> None:

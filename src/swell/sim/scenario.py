@@ -64,6 +64,7 @@ def scenario(seed: int) -> Scenario:
         min_replicas=scaling.choice([0, 0, 1]),
         idle_s=scaling.choice([0.0, 0.0, 600.0]),
         queue=queue(seed),
+        node_gpus=Random(f"{seed}/devices").choice([0, 0, 0, 2, 4]),
         gang_every=Random(f"{seed}/gangs").choice([0, 0, 2, 2, 3]),
     )
     if drawn.queue is not None and drawn.gang_every:
@@ -147,6 +148,7 @@ def _calm(drawn: Scenario) -> Scenario:
         behaviour=behaviour,
         node_cpu=256.0,
         node_memory_mib=1024 * 1024,
+        node_gpus=0,
         work_s=min(drawn.work_s, 0.5),
         hold_s=600.0,
         timeout_s=60.0,

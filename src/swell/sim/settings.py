@@ -7,6 +7,7 @@ import msgspec
 from swell.engines.fake import Behaviour
 from swell.model.environment import Environment
 from swell.model.gang import Gang
+from swell.model.gpu import Gpu
 from swell.model.policy import Policy
 from swell.model.resources import Needs
 from swell.model.retrying import Retrying
@@ -69,6 +70,8 @@ class Scenario(msgspec.Struct, frozen=True):
     nodes: int = 2
     node_cpu: float = 4.0
     node_memory_mib: int = 4096
+    node_gpus: int = 0
+    """Of each node, of two models in turn; each second workload asks for some."""
     busy_s: float = 120.0
     """Requests and faults come during this time; after it the cluster is left alone."""
     quiet_s: float = 1800.0
@@ -118,6 +121,15 @@ class Scenario(msgspec.Struct, frozen=True):
     """None: nobody queues calls."""
     gang_every: int = 0
     """Each so-many-th workload is one of gangs, which nobody sends requests to; 0: none is."""
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        """Of each node."""
+        return tuple(Gpu(str(number), ("L4", "A100")[number % 2]) for number in range(self.node_gpus))
+
+    def gpu(self, number: int) -> tuple[str, ...]:
+        """What an app of that number asks for."""
+        return (("A100", "any"), (), ("L4",), ())[number % 4] if self.node_gpus else ()
 
     def gang(self, number: int) -> Gang | None:
         """What works on the calls of an app, of that number, together."""
@@ -171,7 +183,9 @@ class Scenario(msgspec.Struct, frozen=True):
             environment=Environment("/usr/bin/python3", "3.11"),
             bundle=f"sha256-{number:x}-{generation:x}",
             entry=Entry("main", "f", "function", (Method("f"),)),
-            needs=Needs(cpu=0.5 + 0.5 * (number % 2 and gang is None), memory_mib=256 * (1 + number % 3)),
+            needs=Needs(
+                cpu=0.5 + 0.5 * (number % 2 and gang is None), memory_mib=256 * (1 + number % 3), gpu=self.gpu(number)
+            ),
             max_inputs=1 if gang is not None else self.max_inputs or 1 + number % 3,
             target_inputs=1 if gang is not None else self.max_inputs or 1 + number % 3,
             single_use=gang is not None,

@@ -100,7 +100,7 @@ class System:
     # -- parts -------------------------------------------------------------------------------
 
     def _engine(self, name: str) -> WatchedEngine:
-        node = Node(name, self.scenario.node_cpu, self.scenario.node_memory_mib)
+        node = Node(name, self.scenario.node_cpu, self.scenario.node_memory_mib, gpus=self.scenario.gpus)
         engine = WatchedEngine(
             node,
             MachineClock(self.time, self._wrong_by()).now,

@@ -86,6 +86,8 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
     """Over those that the template has."""
     rest_s: float = 3.0
     """How long it may wait for the program's threads to rest."""
+    environ: dict[str, str] = {}
+    """Variables that it has beside those of the template: which devices it was given."""
 
 
 class Secrets(msgspec.Struct, frozen=True, tag="secrets"):

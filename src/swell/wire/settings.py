@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from swell.model import gpu
 from swell.model.errors import SwellError
 from swell.model.near import did_you_mean, near_names
 from swell.model.policy import Policy
@@ -24,6 +25,8 @@ from swell.wire.paths import Home, default_home, local_url
 
 OTHER_VARIABLES = ("key", "debug", "request_id", "secrets_dir")
 """SWELL_KEY and the like: no settings of a server, and read all the same."""
+GPUS_FOUND = "auto"
+GPUS_NONE = "none"
 GATEWAYS_MAX = 64
 """More processes at one port than cores are of no use, and each costs some 40 MiB."""
 
@@ -62,6 +65,9 @@ class Settings(msgspec.Struct, frozen=True):
     cpu_overcommit: float = 16.0
     """CPU requests on a node may add up to this many times its cores: who is idle takes none. Memory is never promised
     twice."""
+    gpus: str = "auto"
+    """The GPUs of a node: those that `nvidia-smi` tells of, where it is there (auto), no one's business (none), or a
+    list like H100:8 or A100:4,L4:2, whose numbers go by their order on the PCI bus."""
     orphan_s: float = 10.0
     """A runner without supervisor, or a replica without runner, ends itself after this long."""
     owner_silent_s: float = 60.0
@@ -249,6 +255,12 @@ def _check(settings: Settings) -> None:
         raise _unfit(f"url is {settings.url!r}; it must begin with http:// or https:// and name a host")
     if settings.store and not settings.store.startswith(("postgresql://", "postgres://")):
         raise _unfit("store is neither empty nor an address that begins with postgresql://")
+    if settings.gpus not in (GPUS_FOUND, GPUS_NONE):
+        try:
+            gpu.read(settings.gpus)
+        except ValueError as error:
+            words = f"gpus is {settings.gpus!r}, which {error}; it may also be {GPUS_FOUND} or {GPUS_NONE}"
+            raise _unfit(words) from None
     if settings.policy.template_memory_share > 1:
         raise _unfit("template_memory_share is above 1, which is all of a node's memory")
 

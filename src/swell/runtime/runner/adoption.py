@@ -58,6 +58,7 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     child.fork_refused = record.fork_refused
     child.isolated = record.isolated
     child.seat = record.seat
+    child.gpus = record.gpus
     child.meeting = record.meeting
     child.secrets = record.secrets
     child.mounts = record.mounts

@@ -55,6 +55,8 @@ class Builder:
         self.server = server
         self.sandboxes = sandboxes
         self.book = book
+        self.unseen: Mapping[str, str] = {}
+        """Variables that hide from a process what it was not given."""
         self.building: list[Revision] = []
         """What deploys build at this moment."""
         self._usable: set[str] = set()
@@ -121,7 +123,7 @@ class Builder:
         if lacking:
             raise SwellError("environment", f"{lacking[0].upper()}{lacking[1:]}.")
         redact = Redactor(self.book.of(revision.secrets))
-        environ = launching.environ(revision, prepared.python, self.server)
+        environ = launching.environ(revision, prepared.python, self.server, self.unseen, {})
         # Its replicas import it within that, too.
         timeout_s = max(revision.startup_timeout_s, IMPORT_TIMEOUT_MIN_S)
         with self.sandboxes.check(revision, prepared.python, prepared.folder, environ) as (around, membership):

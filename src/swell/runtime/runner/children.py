@@ -64,6 +64,8 @@ class Child:
     """Its start-up code ran, or runs, in a template, which has loaded what it found in volumes."""
     max_inputs = 1
     seat: Seat | None = None
+    gpus: tuple[str, ...] = ()
+    """Ids of the devices that it was given, and of nobody else's."""
     meeting = ""
     call = ""
     """Of a member of a gang: the queued call that it has."""
@@ -145,6 +147,7 @@ class Child:
         child = cls(order.replica, order.pool, order.role, order.template, order.revision.startup_timeout_s, now)
         child.order = order
         child.seat = order.seat
+        child.gpus = order.gpus
         child.isolated = order.revision.isolation is not None
         child.max_inputs = order.revision.max_inputs
         child.secrets = order.revision.secrets
@@ -179,6 +182,7 @@ class Child:
             reason=self._ends_for(),
             template=self.template,
             seat=self.seat,
+            gpus=self.gpus,
             meeting=self.meeting,
             unforked=self.unforked,
             ordered_at=self.ordered_at,

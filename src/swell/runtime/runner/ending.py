@@ -22,6 +22,7 @@ from swell.model.replica import Phase
 from swell.runtime.runner import processes, records
 from swell.runtime.runner.cgroup import Group
 from swell.runtime.runner.children import Child, Ending, farewell, unknown, verdict
+from swell.runtime.runner.gpus import Gpus
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.secrets import Confiding
 from swell.runtime.runner.spool import Spool
@@ -60,6 +61,7 @@ class Owner(Protocol):
 
     confiding: Confiding
     mounting: Mounting
+    gpus: Gpus
 
     @property
     def forks(self) -> ForkQueue: ...
@@ -246,6 +248,7 @@ class Endings:
         self._tell(seen)
         if child.role == "template":
             owner.forks.over(child, end if unready else None)
+        owner.gpus.freed()
 
     def _attempt(self, child: Child) -> int:
         """Which start it was since one of its pool and role was last ready."""

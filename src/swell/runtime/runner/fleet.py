@@ -28,6 +28,7 @@ from swell.runtime.runner.child_link import ChildLink
 from swell.runtime.runner.children import Child, Ending, waited_ms
 from swell.runtime.runner.ending import Endings, say_drain
 from swell.runtime.runner.forks import Forks
+from swell.runtime.runner.gpus import Gpus
 from swell.runtime.runner.heard import abridged
 from swell.runtime.runner.launching import ChildFds
 from swell.runtime.runner.meter import Meter
@@ -97,6 +98,7 @@ class Fleet:
         self._use = use
         self.reported: Callable[[Child, Reports], None] = lambda _child, _reports: None
         self.children: dict[str, Child] = {}
+        self.gpus = Gpus(self)
         self.by_pid: dict[int, Child] = {}
         self.endings = Endings(self, tell)
         mounting.unfit = lambda child, why: self.endings.end(child, "crashed", why)
@@ -122,8 +124,8 @@ class Fleet:
         child = Child.ordered(order, time.time())
         self.children[child.id] = child
         child.meter = Meter(child.id, child.pool, child.role, child.ordered_at)
-        child.address = "" if child.role == "template" else launching.address(self.home, child.id, order.revision)
         revision = order.revision
+        child.address = "" if child.role == "template" else launching.address(self.home, child.id, revision)
         child.uses = tuple(map(str, made_for(revision.environment, revision.bundle, self.home)))
         self.limit_startup(child)
         lacking = self.confiding.book.lacking(child.secrets)
@@ -133,13 +135,13 @@ class Fleet:
         if gone := self.mounting.lacking(child.volumes):
             self._cannot_start(child, Failed("volume_gone", gone))
         elif self.mounting.ready(child.volumes):
-            self._begin(child)
+            self.gpus.admit(child)
         else:
             # Their newest versions are no folders yet.
-            self._prepare(child, partial(self.mounting.prepare, child.volumes), lambda _: self._begin(child))
+            self._prepare(child, partial(self.mounting.prepare, child.volumes), lambda _: self.gpus.admit(child))
             self.report(child)
 
-    def _begin(self, child: Child) -> None:
+    def begin(self, child: Child) -> None:
         if child.template is not None and child.role == "serving":
             self.forks.request(child)
         else:
@@ -227,7 +229,7 @@ class Fleet:
 
     def _spawn(self, child: Child, revision: Revision, prepared: Prepared, fds: ChildFds) -> tuple[int, int | None]:
         argv = [str(prepared.python), "-P", "-m", "swell.runtime.child"]
-        environ = launching.environ(revision, prepared.python, os.environ)
+        environ = launching.environ(revision, prepared.python, os.environ, self.gpus.unseen, self.gpus.given(child))
         cwd = revision.environment.workdir or str(prepared.folder)
         groups = child.group.membership if child.group else ()
         if revision.isolation is None:
@@ -253,6 +255,7 @@ class Fleet:
                 groups=len(groups),
                 mounts=child.mounts,
                 rest_s=self.forks.rest_s,
+                environ=self.gpus.given(child),
             )
             child.forked = True
             # What it reads first.
@@ -270,7 +273,7 @@ class Fleet:
         child.rlimits = (*limits.RLIMITS, *bounds)
         mounted = tuple(f"volume {m.name} v{m.version} at {m.path}" for m in self.mounting.equip(child))
         more = (*self.sandboxes.applied(revision.isolation), *self.confiding.applied(child), *mounted)
-        child.applied = (*child.group.applied, *said, *limits.RLIMITS_APPLIED, *more)
+        child.applied = (*child.group.applied, *said, *limits.RLIMITS_APPLIED, *more, *self.gpus.applied(child))
         self.open_log(child)
         ours, theirs = socket.socketpair()
         self.attach(child, ChildLink(ours))
@@ -281,11 +284,8 @@ class Fleet:
 
     def open_log(self, child: Child) -> None:
         """Read what it prints, from its FIFO into its app's log file."""
-
-        def heard(parts: list[tuple[str, str, str]]) -> None:
-            self.spool.write(child.lines(parts))
-
-        child.log = LogPipe(self.home.replica_records / f"{child.id}.log", heard)
+        path = self.home.replica_records / f"{child.id}.log"
+        child.log = LogPipe(path, lambda parts: self.spool.write(child.lines(parts)))
         self.confiding.learn(child)
 
     def _has_process(self, child: Child, pid: int, pidfd: int | None, ours: bool) -> None:

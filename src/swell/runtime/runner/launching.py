@@ -105,15 +105,19 @@ def read_key(path: Path) -> str:
         return ""
 
 
-def environ(revision: Revision, python: Path, server: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables of a process that runs `revision`; the user's own win over all others."""
+def environ(
+    revision: Revision, python: Path, server: Mapping[str, str], unseen: Mapping[str, str], given: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment variables of a process that runs `revision`; the user's own win over all but `given`, which says
+    which devices it was given. `unseen` says that it sees none."""
     plain = environment.plain_environ(server)
     plain["PATH"] = f"{python.parent}:{plain.get('PATH', '/usr/bin:/bin')}"
     caps = ONE_THREAD if revision.needs.cpu <= 1 else {}
     if revision.isolation is not None:
         # Nobody has no home; what would be kept there is kept as long as the sandbox.
         plain["HOME"] = "/tmp"
-    return {"LANG": "C.UTF-8", **plain, **ALWAYS, **caps, **dict(revision.environment.variables)}
+    own = dict(revision.environment.variables)
+    return {"LANG": "C.UTF-8", **plain, **ALWAYS, **caps, **unseen, **own, **given}
 
 
 def address(home: Home, replica: str, revision: Revision) -> str:

@@ -28,7 +28,7 @@ from swell.model.orders import Inventory
 from swell.model.replica import Phase
 from swell.model.request import Usage
 from swell.runtime.limits import refuse_core_dumps, take_descriptors
-from swell.runtime.runner import adoption, capacity, cgroup, checkpoints, departure, numbers
+from swell.runtime.runner import adoption, capacity, cgroup, checkpoints, departure, gpus, numbers
 from swell.runtime.runner.adoption import Arrivals
 from swell.runtime.runner.builds import Builder, made_for
 from swell.runtime.runner.cache import Cache, remove
@@ -134,6 +134,7 @@ class Runner:
             memory_mib=capacity.memory_mib(),
             cpu_overcommit=self.settings.cpu_overcommit,
             leaving_at=self._leaving_at,
+            gpus=self.fleet.gpus.found,
             lacks=(*self.sandboxes.lacks.items(), *([("volumes", why)] if (why := self.mounting.lacks) else [])),
         )
 
@@ -240,10 +241,14 @@ class Runner:
         self.sandboxes.probe()
         self.mounting.probe()
         self.reaper.start()
+        # Meanwhile what was left behind is taken over, which would not wait for long.
+        finding = loop.create_task(gpus.find(self.settings.gpus, self.reaper, os.environ))
         adoption.adopt(self.fleet)
         self.calls.read()
         arrivals = Arrivals(self.fleet, self.calls.returned)
         await arrivals.all_back()
+        self.fleet.gpus.found = await finding
+        self.builder.unseen = self.fleet.gpus.unseen
         self.link.start()
         # Also while replicas drain: leases of what still runs go on.
         holding = loop.create_task(every(HOLDING_S, self.calls.hold))

@@ -37,6 +37,7 @@ class Record(msgspec.Struct, frozen=True):
     applied: tuple[str, ...] = ()
     isolated: bool = False
     seat: Seat | None = None
+    gpus: tuple[str, ...] = ()
     meeting: str = ""
     fork_refused: str = ""
     """Why this template is not forked any more."""
@@ -69,6 +70,7 @@ def of(child: Child, pid: int, start_ticks: int) -> Record:
         uses=child.uses,
         isolated=child.isolated,
         seat=child.seat,
+        gpus=child.gpus,
         meeting=child.meeting,
         fork_refused=child.fork_refused,
         secrets=child.secrets,
