@@ -76,7 +76,10 @@ def test_one_on_a_node_that_is_none_or_lost() -> None:
     [
         (lambda world: setattr(world.rooms._rooms["local"], "cpu", 8.0), "local: kept free capacity"),
         (lambda world: setattr(world.rooms._rooms["local"], "memory_mib", 1024.0), "local: kept free capacity"),
-        (lambda world: world.rooms._rooms["local"].ports.clear(), "local: kept ports [] are not its replicas' ports [9200]"),
+        (
+            lambda world: world.rooms._rooms["local"].ports.clear(),
+            "local: kept ports [] are not its replicas' ports [9200]",
+        ),
         (lambda world: world.by_pool.clear(), "by_pool does not hold exactly the live replicas"),
         (lambda world: world.templates.clear(), "templates does not hold exactly the live templates"),
         (lambda world: world.template_mib.update(local=1.0), "local: templates hold 256 MiB, kept is 1"),

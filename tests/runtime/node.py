@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+import swell.model.node
 from swell.control.link import ControlLink
 from swell.model.environment import Environment
 from swell.model.events import NodeSeen, ReplicaSeen
@@ -158,6 +159,7 @@ class Node:
         template: str | None = None,
         replica: str | None = None,
         seat: Seat | None = None,
+        gpus: tuple[str, ...] = (),
     ) -> str:
         id = replica or f"r{self.epoch:x}-{next(numbers):x}"
         self.order(
@@ -169,6 +171,7 @@ class Node:
                 revision=revision,
                 template=template,
                 seat=seat,
+                gpus=gpus,
             )
         )
         return id
@@ -189,6 +192,10 @@ class Node:
         told = (fact.replicas if isinstance(fact, Inventory) else (fact,) for fact in self.facts)
         seen = itertools.chain.from_iterable(told)
         return [one for one in seen if isinstance(one, ReplicaSeen) and one.replica == replica]
+
+    def nodes(self) -> list[swell.model.node.Node]:
+        """What was said of the node, each time."""
+        return [fact.node for fact in self.facts if isinstance(fact, NodeSeen)]
 
     async def ready(self, replica: str) -> ReplicaSeen:
         """Its report of being ready; fails at once when it ends before."""
@@ -219,8 +226,9 @@ class Node:
         entry_options = {name: options.pop(name) for name in ("enter", "enter_snap", "exit") if name in options}
         kind = "cls" if qualname[0].isupper() else "function"
         methods = tuple(Method(name) for name in options.pop("methods", ["f"]))
+        variables = (("WHO", "me"), *options.pop("variables", ()))
         environment = Environment(
-            interpreter=sys.executable, python="3.11", variables=(("WHO", "me"),), **options.pop("environment", {})
+            interpreter=sys.executable, python="3.11", variables=variables, **options.pop("environment", {})
         )
         return Revision(
             environment=environment,

@@ -222,6 +222,8 @@ def twice(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Any:
         (lambda app: app.function(memory=1.5)(deployable.plain), "give whole MiB"),
         (lambda app: app.function(timeout=0)(deployable.plain), "give seconds above 0"),
         (lambda app: app.function(gpu=[1])(deployable.plain), "give a kind like 'L4'"),
+        (lambda app: app.function(gpu=["L4", "A100:0"])(deployable.plain), "'A100:0' asks for '0' of A100"),
+        (lambda app: app.function(gpu="L4:0.25")(deployable.plain), "a part of one cannot be had"),
         (lambda app: app.function(min_containers=3, max_containers=2)(deployable.plain), "above max_containers=2"),
         (lambda app: app.function(max_containers=0)(deployable.plain), "at least 1"),
         (lambda app: app.function(env={"A": 1})(deployable.plain), "must be text"),

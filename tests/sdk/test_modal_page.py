@@ -70,7 +70,7 @@ DIFFERENCES: dict[str, str] = {
 
 
 _DEFAULT_LABEL = "works; the default is `APP--FUNCTION` or `APP--CLASS-METHOD`, in small letters, digits and dashes"
-_GPU = "refused at deploy where the engine has no GPUs to give, as today's local one; the refusal says which engine has"
+_GPU = "works, of whole devices; refused at deploy where no node has such: see [gpus.md](gpus.md)"
 _OUR_TRIGGERS = "ours, Modal has none: see [triggers.md](triggers.md)"
 _OURS = "ours, Modal has none: see [calls.md](calls.md#long-functions)"
 _QUEUE = "ours, Modal has none: see [calls.md](calls.md#how-a-call-is-queued)"

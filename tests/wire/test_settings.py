@@ -117,6 +117,9 @@ def test_a_policy_can_be_given_word_by_word(policy: Policy) -> None:
                 "idle_timeout_s",
             )
         ),
+        ({"gpus": "L4:0"}, "gpus is 'l4:0', which asks for '0' of l4: not a count"),
+        ({"gpus": ""}, "gpus is '', which names no kind"),
+        ({"gpus": "any"}, "it may also be auto or none"),
         ({"hold_max": 0}, "give it a number above 0; without one it is 1000."),
         ({"policy": {"templats": 1}}, "did you mean templates"),
         ({"policy": 3}, "policy is a table"),

@@ -159,6 +159,10 @@ class Queries:
         if past is not None and past.stuck:
             who = "1 input goes on after its" if past.stuck == 1 else f"{past.stuck} inputs go on after their"
             why += f"; {who} caller left and cannot be stopped"
+        if replica.gpus:
+            node = reactor.world.nodes[replica.node]
+            models = dict.fromkeys(each.model for each in node.gpus if each.id in replica.gpus)
+            why += f"; has {len(replica.gpus)} {' and '.join(models) or 'GPUs'}"
         return ReplicaRow(
             id=replica.id,
             workload=workload_of(replica.pool),
@@ -175,6 +179,7 @@ class Queries:
             written=self._written(workload_of(replica.pool)),
             gang=replica.seat.gang if replica.seat is not None else "",
             rank=replica.seat.rank if replica.seat is not None else None,
+            gpus=replica.gpus,
         )
 
     async def why(self, request_id: str, holder: Holder) -> Why:

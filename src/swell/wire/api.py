@@ -328,6 +328,8 @@ class ReplicaRow(msgspec.Struct, frozen=True):
     """Of a member of a gang: the id of its leader."""
     rank: int | None = None
     """In that gang."""
+    gpus: tuple[str, ...] = ()
+    """Ids of the devices that it has, as `CUDA_VISIBLE_DEVICES` has them."""
 
 
 class LogRow(msgspec.Struct, frozen=True):
