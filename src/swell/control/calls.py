@@ -13,6 +13,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 from swell.control.accepting import queued
 from swell.control.alarm import Alarm
@@ -23,6 +24,7 @@ from swell.control.gangs import GangCalls
 from swell.control.hands import Hand, Hands
 from swell.control.inbox import Inbox
 from swell.control.leases import Leases, Seen
+from swell.control.portions import Portions, is_one
 from swell.control.results import LargeResults
 from swell.control.rounds import Round, Told, Written, answer, fail, logged, write
 from swell.control.sending import Runners, Sending
@@ -91,6 +93,7 @@ class CallKeeper:
         self._thread = ThreadPoolExecutor(1, "calls")
         self._stir = asyncio.Event()
         self._inbox = Inbox()
+        self._portions = Portions()
         self._look: dict[str, None] = {}
         """Workloads to be looked at in the next round."""
         self._standing = False
@@ -252,9 +255,8 @@ class CallKeeper:
                 try:
                     await self._round()
                 except Exception as error:
-                    if self._made is not None:
-                        self._not_written(self._made, error)
-                    await self._begin_anew()
+                    if self._made is None or not self._not_written(self._made, error):
+                        await self._begin_anew()
         finally:
             self._alarm.close()
             self.wants.close()
@@ -312,24 +314,21 @@ class CallKeeper:
                 self._not_written(made, failed)
             raise
         except Exception as error:
-            self._not_written(made, error)
-            await self._begin_anew()
+            if not self._not_written(made, error):
+                await self._begin_anew()
         else:
             self._deliver(made, written, self._clock.now())
 
     def _collect(self, now: float) -> Round:
         """All that came since the last round, and who is to get what."""
-        news = self._inbox.take_news()
-        told: list[Told] = []
-        outcomes: list[Outcome] = []
-        changes = self._inbox.take_changes()
+        inbox, most = self._inbox, self._portions.most
         looked, self._look = self._look, {}
         fenced: defaultdict[str, list[Lease]] = defaultdict(list)
         ending: Counter[str] = Counter()
-        hands: list[Hand] = []
-        over: list[tuple[Call, CallEnd]] = []
-        self._made = Round(news, told, outcomes, over, changes, hands, [])
-        for each in self._inbox.take_told():
+        made = self._made = Round([], [], [], [], [], [], [])
+        made.news.extend(inbox.take_news(most(made)))
+        made.changes.extend(inbox.take_changes(most(made)))
+        for each in inbox.take_told(most(made)):
             lease = (each.end.id, each.end.token)
             call = self.leases.get(*lease) or self.gangs.claim(*lease, now)
             if call is None:
@@ -337,28 +336,28 @@ class CallKeeper:
                 continue
             if self.gangs.heard(each, call, now):
                 continue
-            told.append(each)
+            made.told.append(each)
             looked[call.workload] = None
             ending[call.replica] += 1
-            outcomes.append(self._outcome(call, each, now))
-        for call, end in self.gangs.settled(now):
-            over.append((call, end))
+            made.outcomes.append(self._outcome(call, each, now))
+        for call, end in islice(self.gangs.settled(now), most(made)):
+            made.gangs.append((call, end))
             looked[call.workload] = None
-            outcomes.append(self._outcome(call, Told(end, ""), now))
-        if self._inbox:
+            made.outcomes.append(self._outcome(call, Told(end, ""), now))
+        if inbox or len(made.gangs) >= most(made):
             self._wake()
         self._sending.heard(fenced)
-        fresh = [work.call for work in self._made.works]
+        fresh = [work.call for work in made.works]
         looked |= dict.fromkeys(call.workload for call in fresh)
         coming = Counter(call.workload for call in fresh if call.due_at <= now)
         sent: Counter[str] = Counter()
-        for workload in looked:
-            hands.extend(self.hands.make(workload, coming[workload], ending, sent, now))
-        self._made.looked.extend(looked)
-        return self._made
+        for workload in looked if most(made) else ():
+            made.hands.extend(self.hands.make(workload, coming[workload], ending, sent, now))
+        made.looked.extend(looked)
+        return made
 
     def _outcome(self, call: Call, heard: Told, now: float) -> Outcome:
-        end = self.results.there(heard.end)
+        end = self._portions.end(self.results.there(heard.end))
         self.hands.ended(call, end, heard.node, now)
         if not end.code:
             return Done(end.id, end.token, now, end.body, end.cpu_us, end.run_us)
@@ -368,17 +367,25 @@ class CallKeeper:
         assert outcome is not None, "it is of the call's lease"
         return outcome
 
-    def _not_written(self, made: Round, error: Exception) -> None:
-        """Nothing of it is on disk, but for leases. Who asks is told; what was heard is kept for the next round."""
-        error = logged("written", error)
-        fail(made.news, made.changes, error)
+    def _not_written(self, made: Round, error: Exception) -> bool:
+        """Nothing of it is on disk, but for leases. What was heard is kept for the next round; who asks is told, unless
+        it may be another's fault. True: that round is to be made at once."""
+        again = self._portions.refused(made, error)
+        if again and not is_one(made):
+            self._inbox.put_back_asked(made.news, made.changes)
+        else:
+            fail(made.news, made.changes, logged("written", error))
         self._inbox.put_back(made.told)
         self._look |= dict.fromkeys(made.looked)
         self.hands.unseen.update(made.looked)
+        if again:
+            self._wake()
+        return again
 
     def _deliver(self, made: Round, written: Written, now: float) -> None:
         """It is written: everybody is told."""
         self._tallies.wrote(made, written)
+        self._portions.written(made)
         ids = iter(written.ids)
         for new in made.news:
             answer(new.ids, tuple(next(ids) for _ in new.works))

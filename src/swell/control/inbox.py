@@ -64,18 +64,22 @@ class Inbox:
                 self._told[lease] = Told(end, node)
 
     def put_back(self, told: Iterable[Told]) -> None:
-        """They were not written. What was heard of the same meanwhile stands."""
-        for each in told:
-            self._told.setdefault((each.end.id, each.end.token), each)
+        """They were not written, and are the first again. What was heard of the same meanwhile stands."""
+        self._told = {(each.end.id, each.end.token): each for each in told} | self._told
+
+    def put_back_asked(self, news: list[New], changes: list[Asked]) -> None:
+        """These were not written either, and are to be."""
+        self._news, self._changes = news + self._news, changes + self._changes
+        self._news_bytes += sum(_size(new.works) for new in news)
 
     # -- out ---------------------------------------------------------------------------------
 
-    def take_news(self) -> list[New]:
-        """As many as one round takes in."""
+    def take_news(self, most: int = BATCH) -> list[New]:
+        """As many as one round takes in: so many calls, or what is accepted together."""
         size = calls = taken = 0
         for new in self._news:
             calls += len(new.works)
-            if taken and (calls > BATCH or size >= BATCH_BYTES):
+            if not most or (taken and (calls > most or size >= BATCH_BYTES)):
                 break
             size += _size(new.works)
             taken += 1
@@ -83,10 +87,10 @@ class Inbox:
         self._news_bytes -= size
         return news
 
-    def take_changes(self) -> list[Asked]:
+    def take_changes(self, most: int = BATCH) -> list[Asked]:
         """As many as one round takes in."""
         size = taken = 0
-        for asked in self._changes[:BATCH]:
+        for asked in self._changes[:most]:
             if size >= BATCH_BYTES:
                 break
             new = asked.change.input if isinstance(asked.change, Retry) else None
@@ -95,10 +99,10 @@ class Inbox:
         changes, self._changes = self._changes[:taken], self._changes[taken:]
         return changes
 
-    def take_told(self) -> Iterator[Told]:
+    def take_told(self, most: int = BATCH) -> Iterator[Told]:
         """As many as one round takes in."""
         size = taken = 0
-        while self._told and taken < BATCH and size < BATCH_BYTES:
+        while self._told and taken < most and size < BATCH_BYTES:
             each = self._told.pop(next(iter(self._told)))
             size += len(each.end.body.data)
             taken += 1
