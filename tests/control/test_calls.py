@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ from swell.control import calls as module
 from swell.control import hands, wants
 from swell.control.accepting import DELAY_MAX_S, INPUT_MAX
 from swell.control.call_desk import CallDesk
-from swell.control.inbox import BATCH_BYTES, Inbox
-from swell.model.call import Body, CallError, Retry
+from swell.control.inbox import BATCH, BATCH_BYTES, EACH_BYTES, WAITING_BYTES_MAX, Inbox
+from swell.control.rounds import New
+from swell.model.call import Body, Call, CallError, Retry, Work
 from swell.model.errors import SwellError
 from swell.model.metrics import CALLS_DUE, CALLS_LEASED, CALLS_TOTAL
 from swell.store.memory import MemoryStore
@@ -381,6 +382,28 @@ def test_a_round_takes_in_about_so_many_bytes_of_inputs_that_are_changed() -> No
         assert rounds == [[0, 1, 2], [3, 4, 5], [6]]
 
     asyncio.run(scenario())
+
+
+def test_calls_that_wait_to_be_written_take_a_bounded_memory_however_small_their_inputs_are() -> None:
+    async def scenario() -> None:
+        inbox = Inbox()
+        small = [Work(Call("fc-1", "default/a/f", "f", 0.0, 0.0), Body("x", b"12345"))] * BATCH
+        most = WAITING_BYTES_MAX // (EACH_BYTES * BATCH)
+        with pytest.raises(SwellError, match="More calls come in than the disk takes"):
+            for _ in range(most + 1):
+                inbox.accept(small)
+        assert most >= sum(len(new.works) for new in iter_news(inbox)) / BATCH >= most - 1
+        inbox.accept(small)
+        inbox.put_back_asked(inbox.take_news(), [])
+        assert len(inbox.take_news()) == 1
+
+    asyncio.run(scenario())
+
+
+def iter_news(inbox: Inbox) -> Iterator[New]:
+    """All that wait."""
+    while taken := inbox.take_news():
+        yield from taken
 
 
 def test_large_inputs_are_handed_out_a_few_at_a_time() -> None:

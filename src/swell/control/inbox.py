@@ -18,6 +18,8 @@ BATCH_BYTES = 32 * 1024 * 1024
 """And bytes of inputs, or results: about so many."""
 WAITING_BYTES_MAX = 64 * 1024 * 1024
 """Inputs of new calls that may wait to be written; further ones are refused."""
+EACH_BYTES = 1024
+"""What a call takes in memory beside its input, about."""
 
 
 class Inbox:
@@ -116,4 +118,4 @@ class Inbox:
 
 
 def _size(works: list[Work]) -> int:
-    return sum(len(work.input.data) for work in works)
+    return sum(EACH_BYTES + len(work.input.data) for work in works)

@@ -10,6 +10,7 @@ from swell.control.call_waits import NAMED_MAX
 from swell.control.call_waits import WAITING_MAX as CALLS_WAITING_MAX
 from swell.control.event_triggers import WAITING_MAX as SOURCE_WAITING_MAX
 from swell.control.feeds import HELD_MAX
+from swell.control.inbox import WAITING_BYTES_MAX
 from swell.control.kv import WAITING_MAX
 from swell.control.triggers import WAITING_MAX as SCHEDULE_WAITING_MAX
 from swell.decide import cache
@@ -167,6 +168,8 @@ def of_calls() -> Iterator[LimitRow]:
     yield fixed("queued_call_delay_max_s", DELAY_MAX_S, "s", "bad_request")
     yield fixed("queued_call_priority_max", PRIORITY_MAX, "priority", "bad_request")
     yield fixed("queued_calls_waiting_max", CALLS_WAITING_MAX, "requests", "busy")
+    # Of those that are about to be written. A call beside its input counts as 1 KiB.
+    yield fixed("queued_call_inbox_max", WAITING_BYTES_MAX, "bytes", "busy")
     # Of calls and groups, in these requests together; and in one.
     yield fixed("queued_calls_named_max", NAMED_MAX, "ids", "busy")
     yield fixed("queued_calls_asked_max", ASKED_MAX, "ids", "invalid")

@@ -1,8 +1,8 @@
 """How much goes into one round? All that waits; and less while the store refuses something of it, until it shows what.
 
-A round is written whole or not at all. Where it is refused for what one row says, a half of it is tried next, and so on:
-what is refused alone is to blame, and others go on. Whoever asked for that is told. The end of a call that cannot be
-recorded as it is, is recorded as one that came to nothing.
+A round is written whole or not at all. Where it is refused for what one row says, a half of it is tried next, and so
+on: what is refused alone is to blame, and others go on. Whoever asked for that is told. The end of a call that cannot
+be recorded as it is, is recorded as one that came to nothing.
 """
 
 from __future__ import annotations
