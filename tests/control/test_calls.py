@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -389,8 +390,8 @@ def test_calls_that_wait_to_be_written_take_a_bounded_memory_however_small_their
         inbox = Inbox()
         small = [Work(Call("fc-1", "default/a/f", "f", 0.0, 0.0), Body("x", b"12345"))] * BATCH
         most = WAITING_BYTES_MAX // (EACH_BYTES * BATCH)
-        with pytest.raises(SwellError, match="More calls come in than the disk takes"):
-            for _ in range(most + 1):
+        with suppress(SwellError):
+            for _ in range(10 * most):
                 inbox.accept(small)
         assert most >= sum(len(new.works) for new in iter_news(inbox)) / BATCH >= most - 1
         inbox.accept(small)

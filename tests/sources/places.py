@@ -216,7 +216,7 @@ class Sqlite(Place):
 
     def config(self) -> Rows:
         query = "SELECT id, n, 'ordered' AS state FROM orders -- all of them"
-        return Rows(f"sqlite://{self.file}", query, "id", every_s=0.05)
+        return Rows(f"sqlite://{self.file}", query, "id", every_s=0.05, settle_s=0.0)
 
     async def begin(self) -> None:
         await super().begin()
@@ -365,7 +365,8 @@ class Postgres(Place):
 
     def config(self) -> Rows:
         # Told by a channel: nobody waits for `every_s`.
-        return Rows(self.url, f"SELECT id, n, now() AS at FROM {self.table};", "id", every_s=60.0, channel="orders")
+        query = f"SELECT id, n, now() AS at FROM {self.table};"
+        return Rows(self.url, query, "id", every_s=60.0, channel="orders", settle_s=0.0)
 
     async def ask(self, sql: str, *given: object) -> None:
         connection: Any = await asyncpg.connect(self.url)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -256,14 +258,14 @@ def test_rows_as_json_and_a_query_that_is_none(somewhere: Sqlite) -> None:
         await somewhere.publish([7])
         url = somewhere.config().url
         query = "SELECT id, n, x'ff' AS raw, 'ä' AS name, NULL AS none, 0.5 AS part FROM orders;"
-        async with Feed("rows", made(Rows(url, query, "id", every_s=0.05))) as came:
+        async with Feed("rows", made(Rows(url, query, "id", every_s=0.05, settle_s=0.0))) as came:
             (row,) = await taken(came, 1)
             told_of = {"id": 1, "n": 7, "raw": {"base64": "/w=="}, "name": "ä", "none": None, "part": 0.5}
             assert json.loads(row.body) == told_of
             assert (row.id, row.subject, row.watermark) == ("[1,1]", "1", "[1,1]")
         await somewhere.publish([8])
         query = "SELECT id, n, CAST(iif(n = 7, x'61ff', x'61') AS TEXT) AS said FROM orders"
-        async with Feed("rows", made(Rows(url, query, "id", every_s=0.05))) as came:
+        async with Feed("rows", made(Rows(url, query, "id", every_s=0.05, settle_s=0.0))) as came:
             found = [json.loads(each.body)["said"] for each in await taken(came, 2)]
             assert found == [{"base64": "Yf8="}, "a"], "what is no text stops nothing"
         async with Feed("rows", made(Rows(url, query, "said"))) as came:
@@ -279,12 +281,40 @@ def test_rows_as_json_and_a_query_that_is_none(somewhere: Sqlite) -> None:
 
 
 @at(Sqlite)
+def test_a_row_that_comes_later_in_a_whole_second_is_not_lost(
+    somewhere: Sqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(id: int) -> None:
+        with closing(sqlite3.connect(somewhere.file)) as connection, connection:
+            connection.execute("INSERT INTO orders (id, n) VALUES (?, 1700000000)", (id,))
+
+    sleep = asyncio.sleep
+
+    async def slept(seconds: float) -> None:
+        """While what was seen settles."""
+        if seconds > 0.5:
+            write(3)
+        else:
+            await sleep(seconds)
+
+    async def run() -> None:
+        await somewhere.begin()
+        write(5)
+        config = Rows(somewhere.config().url, "SELECT id, n FROM orders", "n", "id", every_s=0.05)
+        async with made(config).connect("") as rows:
+            assert [json.loads(each.body)["id"] for each in await rows.take(100)] == [3, 5]
+
+    monkeypatch.setattr(asyncio, "sleep", slept)
+    asyncio.run(run())
+
+
+@at(Sqlite)
 def test_rows_that_are_large_come_a_few_at_a_time(somewhere: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         await somewhere.begin()
         await somewhere.publish([*range(10)])
         url = somewhere.config().url
-        config = Rows(url, "SELECT id, zeroblob(500) AS raw FROM orders", "id", every_s=0.05)
+        config = Rows(url, "SELECT id, zeroblob(500) AS raw FROM orders", "id", every_s=0.05, settle_s=0.0)
         async with made(config).connect("") as rows:
             found = [len(await rows.take(100)) for _ in range(5)]
             assert (found, await rows.take(100)) == ([2] * 5, [])

@@ -127,9 +127,10 @@ class Rows(msgspec.Struct, frozen=True, tag="rows"):
     """How often it is asked."""
     channel: str = ""
     """Of PostgreSQL's NOTIFY: it is asked at once when anything comes there, and `every_s` may be long."""
-    settle_s: float = 0.0
+    settle_s: float = 1.0
     """Rows are delivered only so long after they were first seen. Where the watermark is a time, one may become visible
-    after another of a later time: by so much at most, and by as much as the column's times are rounded to at least."""
+    after another of a later time: by so much at most, and by as much as the column's times are rounded to at least.
+    Whole seconds need the default. A sequence needs none."""
 
 
 SourceConfig = Files | NatsStream | RedisStream | Rows

@@ -147,7 +147,7 @@ class Rows(Events):
 
     The column `watermark` grows with each row; `key` tells apart those that have the same. It is asked `every_s`, or
     when anything comes on the `channel` of PostgreSQL's NOTIFY. Where the watermark is a time, `settle_s` is how much
-    later than that a row may become visible.
+    later than that a row may become visible, and no less than what it is rounded to. 0 is for a sequence of numbers.
     """
 
     @public
@@ -160,7 +160,7 @@ class Rows(Events):
         key: str = "",
         every_s: float = 5.0,
         channel: str = "",
-        settle_s: float = 0.0,
+        settle_s: float = 1.0,
         secret: Secret | None = None,
     ) -> None:
         given = {"url": url, "query": query, "watermark": watermark, "key": key, "channel": channel}
