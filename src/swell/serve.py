@@ -214,9 +214,9 @@ def volume_keeper(settings: Settings, store: Store, world: World, clock: Clock) 
 def backup_keeper(settings: Settings, store: TableStore, sweeper: Sweeper, clock: Clock) -> BackupKeeper:
     """What makes backups, while nothing is swept."""
     from swell.control.backups import BackupKeeper
-    from swell.store.kept import state
+    from swell.store.snapshot import StateFolder
 
-    return BackupKeeper(state(settings.paths.root, store), sweeper.held, clock, version("swell"))
+    return BackupKeeper(StateFolder(settings.paths.root, store.copy), sweeper.held, clock, version("swell"))
 
 
 def named_things(secrets: SecretKeeper, volumes: VolumeKeeper) -> Callable[[App], None]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import msgspec
 
 from swell.model.backup import DATABASE, Manifest, digest_in, is_top
 from swell.model.errors import SwellError
-from swell.store import faults, schema, snapshot
+from swell.store import faults, kept, schema, snapshot, state_id
+from swell.store.sqlite import SqliteStore
 from swell.wire.archive import Reader
 from swell.wire.paths import Home
 
@@ -41,20 +43,21 @@ class Restored(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def backed_up(home: Home, key_files: bool, now: Callable[[], float]) -> Iterator[Iterator[bytes]]:
-    """The stream of a backup of a state directory."""
+def backed_up(home: Home, key_files: bool, now: Callable[[], float], store: str = "") -> Iterator[Iterator[bytes]]:
+    """The stream of a backup of a state directory, whose database is in it or (`store`) at an address."""
     from swell.control.backups import manifest, pieces
 
-    taken = snapshot.StateFolder(home.root).snapshot(key_files)
+    copy = partial(kept.copied, store, home.root) if store else None
+    taken = snapshot.StateFolder(home.root, copy).snapshot(key_files)
     try:
         yield pieces(taken, manifest(taken, now(), version("swell")))
     finally:
         taken.close()
 
 
-def elsewhere(home: Home) -> SwellError:
-    """Why there is no backup of a server whose state is in PostgreSQL."""
-    return snapshot.elsewhere(home.root)
+def has_state(home: Home, store: str) -> bool:
+    """Did a server ever run on it?"""
+    return (home.root / state_id.FILE if store else home.database).exists()
 
 
 def check_empty(home: Home, ours: Collection[Path]) -> None:
@@ -72,10 +75,13 @@ def check_empty(home: Home, ours: Collection[Path]) -> None:
         raise SwellError("home_not_empty", words, status=409)
 
 
-def restore(reader: Reader, home: Home, ours: Collection[Path], fires: bool = False) -> Restored:
+def restore(reader: Reader, home: Home, ours: Collection[Path], fires: bool = False, store: str = "") -> Restored:
     """Make a state directory of a backup: all of it, or nothing is changed. `ours` stays: what its caller has there.
-    `fires`: its triggers are not paused, as they are otherwise, since what was backed up may run still."""
+    `fires`: its triggers are not paused, as they are otherwise, since what was backed up may run still. `store`: the
+    address that its database is put to."""
     check_empty(home, ours)
+    if store:
+        kept.check_free(store)
     told = reader.manifest
     known = schema.migrations()[-1].number
     if told.schema > known:
@@ -96,6 +102,8 @@ def restore(reader: Reader, home: Home, ours: Collection[Path], fires: bool = Fa
         paused_at = None if fires else told.made_at
         named, lacking, paused = snapshot.settle(draft, lambda name: (draft / name).exists(), paused_at)
         sealed = snapshot.sealed(draft, named.secrets)
+        if store:
+            _put_elsewhere(draft, store)
         _put_in_place(home)
     except BaseException:
         _clear(home, ours)
@@ -135,6 +143,15 @@ def _write(path: Path, pieces: Iterator[bytes], mode: int) -> None:
                 while rest:
                     rest = rest[file.write(rest) :]
             os.fchmod(fd, mode)
+
+
+def _put_elsewhere(draft: Path, store: str) -> None:
+    """The database goes where it is to be, and the id that it shares with the files stays here. If nothing comes of the
+    files after that, it may be put there once more: no server has run on it."""
+    with closing(SqliteStore(draft / DATABASE)) as made:
+        state_id.settle(draft, made.name, made, inside=True)
+    kept.load(store, draft / DATABASE)
+    (draft / DATABASE).unlink()
 
 
 def _put_in_place(home: Home) -> None:

@@ -121,14 +121,12 @@ def _source(chosen: Settings, key_files: bool) -> Iterator[Iterator[bytes]]:
     from swell import stopped
     from swell.supervise.lock import Lock
 
-    if chosen.store:
-        raise stopped.elsewhere(chosen.paths)
-    if not chosen.paths.database.exists():
+    if not stopped.has_state(chosen.paths, chosen.store):
         words = f"No server ever ran on {chosen.paths.root}: there is nothing to back up. --home names another."
         raise SwellError("no_state", words, status=404)
     lock = Lock(chosen.paths)
     try:
-        with stopped.backed_up(chosen.paths, key_files, time.time) as pieces:
+        with stopped.backed_up(chosen.paths, key_files, time.time, chosen.store) as pieces:
             yield pieces
     finally:
         lock.release()

@@ -15,6 +15,7 @@ from swell.cli import options
 from swell.cli.output import patience
 from swell.cli.volume import size
 from swell.model.errors import SwellError
+from swell.model.urls import shown
 
 if TYPE_CHECKING:
     from swell.stopped import Restored
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 def restore(file: str, fire: bool, home: str | None) -> None:
     """Make a state directory of what `swell backup` wrote to FILE, or (-) of standard input.
 
-    The directory must be empty, or not there. All of the backup is there at the end, checked, or nothing is. `swell up`
-    starts the server. Its triggers are paused, since the former server may have them fire still; not so with --fire.
+    The directory must be empty, or not there; where SWELL_STORE names a database, the state is put into that, in which
+    no server may have run. All of the backup is there at the end, checked, or nothing is. `swell up` starts the server.
+    Its triggers are paused, since the former server may have them fire still; not so with --fire.
     """
     from swell import stopped
     from swell.supervise.lock import holder
@@ -37,30 +39,26 @@ def restore(file: str, fire: bool, home: str | None) -> None:
 
     chosen = options.chosen(home)
     paths = chosen.paths
-    if chosen.store:
-        words = (
-            "By SWELL_STORE (or store in a file) the state is in PostgreSQL, and a backup is of one in its directory. "
-        )
-        raise SwellError("not_available", f"{words}Unset it, or load what pg_dump wrote.", status=501)
     if holder(paths) is None:
         stopped.check_empty(paths, [paths.lock])
     with _opened(file) as source, _held(paths):
         stopped.check_empty(paths, [paths.lock])
         reader = Reader(source.read, "Standard input" if file == "-" else file)
         with patience("restoring", lambda: f"{size(reader.done)} of {size(reader.manifest.size)}"):
-            done = stopped.restore(reader, paths, [paths.lock], fire)
-    for words in told(done, paths):
+            done = stopped.restore(reader, paths, [paths.lock], fire, chosen.store)
+    for words in told(done, paths, shown(chosen.store)):
         click.echo(words)
 
 
-def told(done: Restored, paths: Home) -> Iterator[str]:
+def told(done: Restored, paths: Home, store: str = "") -> Iterator[str]:
     """What came of it, and what its owner has to do yet."""
     from swell.model.backup import MASTER_KEY
 
     backup = done.manifest
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(backup.made_at))
     apps, volumes = _count(done.apps, "app"), _count(done.volumes, "volume")
-    yield f"{paths.root} is as it was on {when}, with {apps} and {volumes}. `swell up --home {paths.root}` starts it."
+    where = f"{paths.root}, with its state in {store}," if store else f"{paths.root}"
+    yield f"{where} is as it was on {when}, with {apps} and {volumes}. `swell up --home {paths.root}` starts it."
     if done.forward:
         yield f"It was made by Swell {backup.version}, and was brought forward to this version."
     if "key" not in backup.key_files:

@@ -86,8 +86,8 @@ def is_listed(name: str) -> bool:
 
 
 def is_top(name: str) -> bool:
-    """Can a file or folder of this name be at the top of what a backup has?"""
-    return name in (DATABASE, PRICES, *KEY_FILES, "blobs", "results", "volumes")
+    """Can a file or folder of this name be at the top of what is made of a backup?"""
+    return name in (DATABASE, PRICES, *KEY_FILES, "state-id", "blobs", "results", "volumes")
 
 
 def digest_in(name: str) -> str:

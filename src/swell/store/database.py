@@ -6,6 +6,7 @@ The statements are those of `statements`. Where a database says one otherwise, i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from swell.model.errors import SwellError
@@ -77,6 +78,10 @@ class Database(Protocol):
 
     def fault(self, error: Exception) -> SwellError:
         """One of its `errors` as one that names the way out."""
+        ...
+
+    def copy(self, target: Path) -> None:
+        """Write what is committed now to a new file of SQLite, while further writes go on. Raises SwellError."""
         ...
 
     def close_writing(self) -> None: ...

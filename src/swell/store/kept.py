@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from swell.model.backup import State
 from swell.model.errors import SwellError
+from swell.model.urls import shown
 from swell.store import state_id
 from swell.store.retention import Keep
-from swell.store.snapshot import StateElsewhere, StateFolder
 from swell.store.sqlite import SqliteStore
 from swell.store.tables import TableStore
 
@@ -34,22 +33,48 @@ def opened(address: str, path: Path, keep: Keep, moved: Callable[[], None]) -> T
     return store
 
 
+def copied(address: str, root: Path, target: Path) -> None:
+    """Write the state at an address, whose files are in a directory that no server has open, to a new file of SQLite.
+
+    SwellError state_other where the files are another's.
+    """
+    with _its_library():
+        from swell.store import postgres_copy
+    postgres_copy.copy(address, target)
+    state_id.check_file(root, target, shown(address))
+
+
+def check_free(address: str) -> None:
+    """Raises SwellError where no state can be put there: database_not_empty, and what keeps it from being opened."""
+    with _its_library():
+        from swell.store import postgres_copy
+    postgres_copy.check_free(address)
+
+
+def load(address: str, source: Path) -> None:
+    """Put the state of a file of SQLite there, all of it or nothing. Raises SwellError."""
+    with _its_library():
+        from swell.store import postgres_copy
+    postgres_copy.load(address, source)
+
+
 def _opened(address: str, path: Path, keep: Keep, moved: Callable[[], None]) -> TableStore:
     if not address:
         return SqliteStore(path, keep)
-    try:
+    with _its_library():
         from swell.store.postgres import PostgresStore
+    return PostgresStore(address, keep, moved=moved)
+
+
+@contextmanager
+def _its_library() -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
         words = "A state in PostgreSQL needs asyncpg, which is not installed here: pip install 'swell[postgres]'."
         raise SwellError("not_available", words, status=501) from None
-    return PostgresStore(address, keep, moved=moved)
-
-
-def state(root: Path, store: TableStore) -> State:
-    """What a backup is made of."""
-    return StateFolder(root, store.copy) if isinstance(store, SqliteStore) else StateElsewhere(root)
 
 
 def close(store: TableStore) -> None:

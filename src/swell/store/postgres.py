@@ -10,10 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from swell.model.errors import SwellError
 from swell.model.kv import BOUNDS, Bounds
+from swell.store import postgres_copy
 from swell.store import postgres_faults as faults
 from swell.store import postgres_statements as words
 from swell.store.postgres_link import Commit, Link
@@ -132,6 +134,10 @@ class PostgresDatabase:
     def fault(self, error: Exception) -> SwellError:
         """The database's own error as one that names the way out."""
         return faults.of(self.name, error)
+
+    def copy(self, target: Path) -> None:
+        """Write what is committed now to a new file of SQLite, on a connection of its own."""
+        postgres_copy.copy(self._link.url, target, self._link.place)
 
     def close_writing(self) -> None:
         """By the writing thread, at its end."""

@@ -61,6 +61,52 @@ KEEPALIVES = {
 Answer = TypeVar("Answer")
 
 
+async def connected(url: str) -> Any:
+    """A connection to the server at that address that takes writes."""
+    try:
+        connection: Any = await asyncpg.connect(
+            url,
+            timeout=CONNECT_S,
+            command_timeout=ANSWER_S,
+            server_settings=SETTINGS | KEEPALIVES,
+            # A standby would let itself be read, and not be written to.
+            target_session_attrs="primary",
+        )
+    except ValueError:
+        # Not its words: what they quote may be of the password.
+        said = "it is no address as postgresql://USER:PASSWORD@HOST:5432/DATABASE is, with %2F for a slash in it"
+        raise SwellError("bad_setting", f"SWELL_STORE cannot be used: {said}.") from None
+    except asyncpg.exceptions.TargetServerAttributeNotMatched:
+        raise ConnectionError("only a standby answers there, and nothing can be written to one") from None
+    try:
+        # Of sums of whole numbers, which PostgreSQL has exact.
+        await connection.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=int, format="text")
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+def take(session: Session, name: str) -> None:
+    """The database is this session's alone, for as long as that lasts. SwellError state_locked."""
+    session.told(words.LOCK_WAIT.format(TAKEN_S))
+    try:
+        session.ask(words.OURS)
+    except asyncpg.LockNotAvailableError:
+        said = f"The database {name} is another Swell server's now, and each needs one of its own: stop that "
+        raise SwellError("state_locked", f"{said}one, or set SWELL_STORE to another.", status=503) from None
+    session.told("RESET lock_timeout")
+
+
+def bring_forward(session: Session, name: str) -> None:
+    """The database has the present tables, or is refused."""
+    encoding = session.ask(words.ENCODING)
+    if encoding != "UTF8":
+        said = f"The database {name} is encoded in {encoding}, which not all texts can be: make it with UTF8."
+        raise SwellError("state_foreign", said)
+    schema.migrate(session, name, schema.migrations("sql_postgres"), "SWELL_STORE to another database")
+
+
 class Commit:
     """A transaction. What became of it is not known until its commit is answered or looked up."""
 
@@ -78,7 +124,7 @@ class Link:
         """Connected; raises SwellError where that cannot be. `moved` is called, from a thread, when whoever writes here
         has to begin anew with what is there."""
         self.name = shown(url)
-        self._url = url
+        self.url = url
         self._moved = moved
         self._loop = _new_loop()
         self._running = threading.Thread(target=self._loop.run_forever, name="postgres", daemon=True)
@@ -93,7 +139,7 @@ class Link:
         """Why nothing is done here any more."""
         self._ended = False
         """No connection is made any more."""
-        self._place = ""
+        self.place = ""
         """Which database it is, as it was opened."""
         self._times = 0
         """How often it was opened, this time included; 0 before that."""
@@ -260,36 +306,16 @@ class Link:
             for each in fresh:
                 self._close(each, at_once=True)
 
-    async def _linked(self) -> Any:
-        try:
-            connection: Any = await asyncpg.connect(
-                self._url,
-                timeout=CONNECT_S,
-                command_timeout=ANSWER_S,
-                server_settings=SETTINGS | KEEPALIVES,
-                # A standby would let itself be read, and not be written to.
-                target_session_attrs="primary",
-            )
-        except ValueError:
-            # Not its words: what they quote may be of the password.
-            said = "it is no address as postgresql://USER:PASSWORD@HOST:5432/DATABASE is, with %2F for a slash in it"
-            raise SwellError("bad_setting", f"SWELL_STORE cannot be used: {said}.") from None
-        except asyncpg.exceptions.TargetServerAttributeNotMatched:
-            raise ConnectionError("only a standby answers there, and nothing can be written to one") from None
+    def _linked(self) -> Any:
+        connection = self.run(connected(self.url))
         connection.add_termination_listener(self.lose)
-        try:
-            # Of sums of whole numbers, which PostgreSQL has exact.
-            await connection.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=int, format="text")
-        except BaseException:
-            connection.terminate()
-            raise
         return connection
 
     def _opened_to_read(self) -> Any:
-        connection = self.run(self._linked())
+        connection = self._linked()
         try:
             self.run(connection.execute(words.ONLY_READ))
-            if self.run(connection.fetchval(words.PLACE)) != self._place:
+            if self.run(connection.fetchval(words.PLACE)) != self.place:
                 raise ConnectionError("the connection that reads leads to another database than the one that writes")
         except BaseException:
             self._close(connection, at_once=True)
@@ -298,15 +324,13 @@ class Link:
 
     def _opened(self) -> Session:
         """The connection that writes; the database is this server's from here on."""
-        session = Session(self.run, self.run(self._linked()))
+        session = Session(self.run, self._linked())
         try:
             self._take(session)
             if self._times:
                 self._come_back(session)
             else:
-                self._check_encoding(session)
-                other = "SWELL_STORE to another database"
-                schema.migrate(session, self.name, schema.migrations("sql_postgres"), other)
+                bring_forward(session, self.name)
                 self._settle_in(session)
         except BaseException:
             self._close(session.connection, at_once=True)
@@ -314,22 +338,13 @@ class Link:
         return session
 
     def _take(self, session: Session) -> None:
-        session.told(words.LOCK_WAIT.format(TAKEN_S))
         try:
-            session.ask(words.OURS)
-        except asyncpg.LockNotAvailableError:
-            if self._times:
-                said = "it is held still: by the former connection of this server, or by another server"
-                raise ConnectionError(said) from None
-            said = f"The database {self.name} is another Swell server's now, and each needs one of its own: stop that "
-            raise SwellError("state_locked", f"{said}one, or set SWELL_STORE to another.", status=503) from None
-        session.told("RESET lock_timeout")
-
-    def _check_encoding(self, session: Session) -> None:
-        encoding = session.ask(words.ENCODING)
-        if encoding != "UTF8":
-            said = f"The database {self.name} is encoded in {encoding}, which not all texts can be: make it with UTF8."
-            raise SwellError("state_foreign", said)
+            take(session, self.name)
+        except SwellError:
+            if not self._times:
+                raise
+            said = "it is held still: by the former connection of this server, or by another server"
+            raise ConnectionError(said) from None
 
     def _settle_in(self, session: Session) -> None:
         """It is opened once more. What was numbered by epochs in a copy of it, or lost with a server, is older."""
@@ -341,14 +356,14 @@ class Link:
         session.say(words.DROP_ALL_MARKS)
         times = session.ask(words.OPEN, place)
         session.told("COMMIT")
-        self._place, self._times = place, times
+        self.place, self._times = place, times
         if session.ask(words.NOT_SYNCED):
             log.warning("%s runs with fsync off: when its machine fails, what was accepted may be lost", self.name)
 
     def _come_back(self, session: Session) -> None:
         """It must be the same database, in which nobody else was. What became of the newest commit is settled."""
         here = (session.ask(words.PLACE), *session.execute(words.OPENED).fetchone())
-        if here != (self._place, self._place, self._times):
+        if here != (self.place, self.place, self._times):
             said = f"Another server has opened the database {self.name} meanwhile, or it is another one now."
             with self._changed:
                 self._over = SwellError("state_locked", f"{said} This control ends.", status=503)

@@ -30,6 +30,30 @@ SELECT concat_ws('/', (pg_control_system()).system_identifier, substr(pg_walfile
 OPENED = "SELECT place, times FROM opened"
 OPEN = "UPDATE opened SET place = $1, times = times + 1 RETURNING times"
 
+# -- all rows ---------------------------------------------------------------------------------
+
+HAS_STATE = "SELECT to_regclass('migrations') IS NOT NULL AND to_regclass('opened') IS NOT NULL"
+EMPTY = "TRUNCATE {}"
+NO_TRIGGERS = "ALTER TABLE {} DISABLE TRIGGER USER"
+TRIGGERS_AGAIN = "ALTER TABLE {} ENABLE TRIGGER USER"
+LOOK_AT = "ANALYZE {}"
+NUMBERED = (
+    ("events", "seq"),
+    ("requests", "seq"),
+    ("calls", "seq"),
+    ("dict_entries", "number"),
+    ("queue_items", "number"),
+)
+# The newest number that was given, by table, and of the ends of calls.
+NUMBERS = """
+SELECT regexp_replace(sequencename, '_(seq|number)_seq$', ''), coalesce(last_value, 0)
+FROM pg_sequences WHERE schemaname = current_schema()"""
+SET_NUMBER = """
+SELECT setval(pg_get_serial_sequence('{0}', '{1}'), greatest(newest, 1), newest > 0)
+FROM (SELECT greatest($1::bigint, max({1})) AS newest FROM {0}) AS numbers"""
+SET_ENDS = "SELECT setval('call_ends', greatest($1::bigint, 1), $1::bigint > 0)"
+DROP_ENDS = "DELETE FROM counters WHERE name = 'call_ends'"
+
 # -- where it is said otherwise -----------------------------------------------------------------
 
 # A key may be longer than a row of an index can be: it is found by its digest.

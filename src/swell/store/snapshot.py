@@ -141,8 +141,8 @@ class Snapshot:
 
 
 class StateFolder:
-    """The `State` port over a state directory: of a server that runs by the `copy` of its own store, else by opening
-    the database."""
+    """The `State` port over a state directory: the database is copied by `copy`, or (none) is in it, and no server has
+    it open."""
 
     def __init__(self, root: Path, copy: Callable[[Path], None] | None = None) -> None:
         self._root = root
@@ -164,31 +164,11 @@ class StateFolder:
         copy_database(database, target)
 
 
-class StateElsewhere:
-    """The `State` port where the database is another program's, which copies it better."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def snapshot(self, key_files: bool) -> Snapshot:  # noqa: ARG002 - of the port
-        """Refused, with the way to a backup."""
-        raise elsewhere(self._root)
-
-
-def elsewhere(root: Path) -> SwellError:
-    """There is no backup in one file where the state is in PostgreSQL."""
-    words = (
-        f"The state is in PostgreSQL, and what is not is in {root}: back the one up with pg_dump, and then the other "
-        "by copying it (docs/operations.md says how)."
-    )
-    return SwellError("not_available", words, status=501)
-
-
 def settle(root: Path, present: Callable[[str], bool], paused_at: float | None) -> tuple[Named, list[str], int]:
     """Make a copy of a state, on which no server ever ran, one that a server can go on with: its schema is the present
-    one, and what it numbers by epochs is newer than whatever the original did. Its triggers, which the original may
-    have fire still, are paused since `paused_at`, if that is not None. Returns what it names, what of that is not
-    `present`, and how many triggers it paused."""
+    one, what it numbers by epochs is newer than whatever the original did, and its id another. Its triggers, which the
+    original may have fire still, are paused since `paused_at`, if that is not None. Returns what it names, what of that
+    is not `present`, and how many triggers it paused."""
     database = root / DATABASE
     named = Named(database)
     names = (*(name for _, name in named.trees()), *named.contents(root))
@@ -197,6 +177,7 @@ def settle(root: Path, present: Callable[[str], bool], paused_at: float | None) 
         connection = sqlite3.connect(database, isolation_level=None)
         try:
             connection.execute(sql.NEXT_EPOCHS, (EPOCHS_APART,))
+            connection.execute(sql.DROP_STATE_ID)
             paused = connection.execute(sql.PAUSE_TRIGGERS, (paused_at,)).rowcount if paused_at is not None else 0
         finally:
             connection.close()

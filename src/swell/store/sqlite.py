@@ -32,13 +32,7 @@ class SqliteStore(TableStore):
     ) -> None:
         """`now` (seconds since the epoch) says what is too old: to be kept, or to be known by the minute. `bounds`: of
         dicts and queues."""
-        self.path = path
         super().__init__(SqliteDatabase(path), keep, now, bounds)
-
-    def copy(self, target: Path) -> None:
-        """Write all that was written before to a new file, while further writes go on."""
-        self._writer.flush()
-        copy_database(self.path, target)
 
 
 class Writing(sqlite3.Connection):
@@ -61,7 +55,7 @@ class SqliteDatabase:
         self._looking = threading.Lock()
         self.writing = _open(path)
         try:
-            self._reading = _connect(path)
+            self._reading = connected(path)
             self._reading.execute(sql.ONLY_READ)
         except BaseException:
             self.writing.close()
@@ -103,6 +97,10 @@ class SqliteDatabase:
         assert isinstance(error, sqlite3.Error)
         return faults.of_database(self._path, error)
 
+    def copy(self, target: Path) -> None:
+        """Write what is committed now to a new file."""
+        copy_database(self._path, target)
+
     def close_writing(self) -> None:
         """By the writing thread, at its end."""
         self.writing.close()
@@ -121,7 +119,7 @@ def _open(path: Path) -> Writing:
     with faults.as_swell_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = _connect(path)
+    connection = connected(path)
     try:
         connection.execute(sql.USE_WAL)
         connection.execute(sql.SYNC_EVERY_COMMIT)
@@ -135,7 +133,8 @@ def _open(path: Path) -> Writing:
     return connection
 
 
-def _connect(path: Path) -> Writing:
+def connected(path: Path) -> Writing:
+    """A connection to the database of that file, as it is."""
     try:
         return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=Writing)
     except sqlite3.Error as error:
@@ -145,7 +144,7 @@ def _connect(path: Path) -> Writing:
 def copy_database(path: Path, target: Path) -> None:
     """Write the database as it is now to a new file. The original stays as it is, also where it is of an older
     schema."""
-    connection = _connect(path)
+    connection = connected(path)
     try:
         connection.execute(sql.COPY, (str(target),))
         os.chmod(target, 0o600)

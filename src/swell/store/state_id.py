@@ -72,8 +72,9 @@ def check(root: Path, database: str, here: str, there: str) -> None:
     )
 
 
-def check_file(root: Path, database: Path) -> None:
-    """The same of a database of SQLite that no server has open, and that may be of an older schema."""
+def check_file(root: Path, database: Path, name: str = "") -> None:
+    """The same of a database of SQLite that no server has open, and that may be of an older schema; or of a copy of the
+    one that is called so."""
     here = _read(root)
     if not here:
         return
@@ -82,7 +83,7 @@ def check_file(root: Path, database: Path) -> None:
             found = connection.execute(sql.STATE_ID).fetchone()
     except sqlite3.Error as error:
         raise faults.of_database(database, error) from error
-    check(root, str(database), here, shown(found[0]) if found else "")
+    check(root, name or str(database), here, shown(found[0]) if found else "")
 
 
 def shown(number: int) -> str:

@@ -20,6 +20,20 @@ RELEASE = "RELEASE op"
 ROLLBACK_TO = "ROLLBACK TO op"
 COPY = "VACUUM INTO ?"
 
+# -- all rows ---------------------------------------------------------------------------------
+
+COLUMNS = "SELECT name, type FROM pragma_table_info(?) ORDER BY cid"
+ROWS = "SELECT {} FROM {}"
+ADD_ROW = "INSERT INTO {} ({}) VALUES ({})"
+DROP_ROWS = "DELETE FROM {}"
+MADE_OF_TABLES = "SELECT type, name, sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql IS NOT NULL"
+DROP = "DROP {} {}"
+NO_JOURNAL = "PRAGMA journal_mode = OFF"
+NUMBERS = "SELECT name, seq FROM sqlite_sequence UNION ALL SELECT name, value FROM counters WHERE name = 'call_ends'"
+DROP_NUMBERS = "DELETE FROM sqlite_sequence"
+ADD_NUMBER = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
+SET_CALL_ENDS = "INSERT INTO counters (name, value) VALUES ('call_ends', ?)"
+
 # -- migrations -------------------------------------------------------------------------------
 
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
@@ -28,6 +42,7 @@ CREATE TABLE IF NOT EXISTS migrations (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at REAL NOT NULL
 )"""
 MIGRATIONS = "SELECT number, name, checksum FROM migrations ORDER BY number"
+NEWEST_MIGRATION = "SELECT max(number) FROM migrations"
 ADD_MIGRATION = "INSERT INTO migrations (number, name, checksum, applied_at) VALUES (?, ?, ?, ?)"
 
 # -- world ------------------------------------------------------------------------------------
@@ -39,6 +54,7 @@ NEXT_EPOCHS = "UPDATE counters SET value = (value / ?1 + 1) * ?1 WHERE name = 'e
 # Beside the number of starts: which state it is.
 STATE_ID = "SELECT value FROM counters WHERE name = 'state'"
 DRAW_STATE_ID = "INSERT INTO counters (name, value) VALUES ('state', ?) ON CONFLICT (name) DO NOTHING"
+DROP_STATE_ID = "DELETE FROM counters WHERE name = 'state'"
 ADD_EVENT = "INSERT INTO events (at, body) VALUES (?, ?) RETURNING seq"
 EVENTS = "SELECT seq, body FROM events WHERE seq >= ? ORDER BY seq LIMIT ?"
 SET_APP = """

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -121,6 +122,11 @@ class TableStore:
     def trim(self) -> None:
         """Forget what is older than `history_days` or beyond `events_max`; done by itself now and then."""
         self._writer.do([self._trim])
+
+    def copy(self, target: Path) -> None:
+        """Write all that was written before to a new file of SQLite, while further writes go on."""
+        self._writer.flush()
+        self._database.copy(target)
 
     def close(self) -> None:
         """Write what waits and close the database. Raises when something could not be written."""
