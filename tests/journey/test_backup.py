@@ -97,12 +97,12 @@ def said(swell: PrivateSwell, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def restored(file: Path, *words: str, started: bool = True) -> Iterator[PrivateSwell]:
+def restored(file: Path, *words: str, started: bool = True, **environ: str) -> Iterator[PrivateSwell]:
     """Another platform, made of a backup."""
     with unstarted_swell() as other:
         home = other.home / "state"
         other.home = home
-        other.environ["SWELL_HOME"] = str(home)
+        other.environ |= {"SWELL_HOME": str(home), **environ}
         try:
             other.words = other.run("restore", str(file), *words)  # type: ignore[attr-defined]
             if started:

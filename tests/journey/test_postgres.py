@@ -14,6 +14,7 @@ import postgres
 import pytest
 from census import supervisor
 from shell import ended, launch, refusal
+from test_backup import restored
 from test_queued_calls import BACK_S, END_S, PROGRAM, SLOTS, Caller
 
 from private_swell import Answer, PrivateSwell, exchange, unstarted_swell, wait_until
@@ -87,11 +88,22 @@ def test_what_was_accepted_has_one_result_whatever_dies(later: tuple[PrivateSwel
         assert PASSWORD not in process.command
     assert PASSWORD not in "".join(path.read_text() for path in (swell.home / "logs").rglob("*.log"))
     assert not (swell.home / "control.db").exists()
-    said = refusal(swell, "backup", str(file.with_name("copy")))
-    assert "pg_dump" in said
+    copies = [file.with_name("while-it-runs"), file.with_name("while-it-does-not")]
+    swell.run("backup", str(copies[0]))
     swell.run("down")
-    for words in (("backup", str(file.with_name("copy"))), ("restore", str(file))):
-        assert "PostgreSQL" in refusal(swell, *words)
+    swell.run("backup", str(copies[1]))
+    postgres.ask(postgres.url(database), "CREATE DATABASE second")
+    second = f"postgresql://swell:{PASSWORD}@/second?host={database}"
+    with restored(copies[0], SWELL_STORE=second) as other:
+        assert "postgresql://swell@/second" in other.words  # type: ignore[attr-defined]
+        assert PASSWORD not in other.words  # type: ignore[attr-defined]
+        assert [Caller(other).result(id).value for id in ids[:3]] == [0, 2, 4]
+        with other.connect() as client:
+            assert client.call("later/double", [1000]).value == 2000
+        assert not (other.home / "control.db").exists()
+    with restored(copies[1], started=False) as other:
+        assert (other.home / "control.db").exists()
+    assert "a server ran" in refusal(swell, "restore", str(copies[0]), "--home", str(file.with_name("again")))
     words = ("up", "-d", "--store", f"postgresql://swell:{PASSWORD}@/postgres?host={database}")
     code, said = ended(launch(swell, *words))
     assert (code, PASSWORD in said, "SWELL_STORE" in said) == (2, False, True)

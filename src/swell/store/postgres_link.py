@@ -61,8 +61,8 @@ KEEPALIVES = {
 Answer = TypeVar("Answer")
 
 
-async def connected(url: str) -> Any:
-    """A connection to the server at that address that takes writes."""
+async def connected(url: str, lost: Callable[[Any], None] = lambda _connection: None) -> Any:
+    """A connection to the server at that address that takes writes. `lost` is told when it is over."""
     try:
         connection: Any = await asyncpg.connect(
             url,
@@ -78,6 +78,7 @@ async def connected(url: str) -> Any:
         raise SwellError("bad_setting", f"SWELL_STORE cannot be used: {said}.") from None
     except asyncpg.exceptions.TargetServerAttributeNotMatched:
         raise ConnectionError("only a standby answers there, and nothing can be written to one") from None
+    connection.add_termination_listener(lost)
     try:
         # Of sums of whole numbers, which PostgreSQL has exact.
         await connection.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=int, format="text")
@@ -306,13 +307,8 @@ class Link:
             for each in fresh:
                 self._close(each, at_once=True)
 
-    def _linked(self) -> Any:
-        connection = self.run(connected(self.url))
-        connection.add_termination_listener(self.lose)
-        return connection
-
     def _opened_to_read(self) -> Any:
-        connection = self._linked()
+        connection = self.run(connected(self.url, self.lose))
         try:
             self.run(connection.execute(words.ONLY_READ))
             if self.run(connection.fetchval(words.PLACE)) != self.place:
@@ -324,7 +320,7 @@ class Link:
 
     def _opened(self) -> Session:
         """The connection that writes; the database is this server's from here on."""
-        session = Session(self.run, self._linked())
+        session = Session(self.run, self.run(connected(self.url, self.lose)))
         try:
             self._take(session)
             if self._times:
