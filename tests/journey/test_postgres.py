@@ -14,7 +14,7 @@ import postgres
 import pytest
 from census import supervisor
 from shell import ended, launch, refusal
-from test_backup import restored
+from test_backup import answers, restored
 from test_queued_calls import BACK_S, END_S, PROGRAM, SLOTS, Caller
 
 from private_swell import Answer, PrivateSwell, exchange, unstarted_swell, wait_until
@@ -63,6 +63,8 @@ def test_what_was_accepted_has_one_result_whatever_dies(later: tuple[PrivateSwel
         for victim in ("control", "database", "everything"):
             wait_until("some more ran", lambda before=ran(): ran() > before, wait_s=BACK_S)
             if victim == "database":
+                # What runs goes on without the one that was killed, whose successor would wait for the database.
+                wait_until("control answers", lambda: answers(swell), wait_s=BACK_S)
                 postgres.stop(database)
                 refused = wait_for_refusal(caller)
                 assert refused.status == 503, refused.body
@@ -80,30 +82,15 @@ def test_what_was_accepted_has_one_result_whatever_dies(later: tuple[PrivateSwel
                     swell.run("up", "-d", "--set", "orphan_s=60")
         ids = [each.result(END_S) for each in accepting]
         assert len(set(ids)) == CALLS
-        answers = list(clients.map(caller.result, ids))
-    assert [(answer.status, answer.value) for answer in answers] == [(200, 2 * x) for x in range(CALLS)]
+        results = list(clients.map(caller.result, ids))
+    assert [(answer.status, answer.value) for answer in results] == [(200, 2 * x) for x in range(CALLS)]
     states = postgres.ask(postgres.url(database), "SELECT state FROM calls")
     assert {row["state"] for row in states} == {"done"}
     for process in swell.processes():
         assert PASSWORD not in process.command
     assert PASSWORD not in "".join(path.read_text() for path in (swell.home / "logs").rglob("*.log"))
     assert not (swell.home / "control.db").exists()
-    copies = [file.with_name("while-it-runs"), file.with_name("while-it-does-not")]
-    swell.run("backup", str(copies[0]))
-    swell.run("down")
-    swell.run("backup", str(copies[1]))
-    postgres.ask(postgres.url(database), "CREATE DATABASE second")
-    second = f"postgresql://swell:{PASSWORD}@/second?host={database}"
-    with restored(copies[0], SWELL_STORE=second) as other:
-        assert "postgresql://swell@/second" in other.words  # type: ignore[attr-defined]
-        assert PASSWORD not in other.words  # type: ignore[attr-defined]
-        assert [Caller(other).result(id).value for id in ids[:3]] == [0, 2, 4]
-        with other.connect() as client:
-            assert client.call("later/double", [1000]).value == 2000
-        assert not (other.home / "control.db").exists()
-    with restored(copies[1], started=False) as other:
-        assert (other.home / "control.db").exists()
-    assert "a server ran" in refusal(swell, "restore", str(copies[0]), "--home", str(file.with_name("again")))
+    backed_up_and_restored(swell, database, file.parent, ids[:3])
     words = ("up", "-d", "--store", f"postgresql://swell:{PASSWORD}@/postgres?host={database}")
     code, said = ended(launch(swell, *words))
     assert (code, PASSWORD in said, "SWELL_STORE" in said) == (2, False, True)
@@ -113,6 +100,26 @@ def test_what_was_accepted_has_one_result_whatever_dies(later: tuple[PrivateSwel
     swell.environ["SWELL_STORE"] = store
     swell.run("up", "-d")
     assert caller.result(ids[0]).value == 0
+
+
+def backed_up_and_restored(swell: PrivateSwell, database: str, folder: Path, ids: list[str]) -> None:
+    """Of a server that runs, into another database; and of the same one, which is then stopped, into a directory."""
+    copies = [folder / "while-it-runs", folder / "while-it-does-not"]
+    swell.run("backup", str(copies[0]))
+    swell.run("down")
+    swell.run("backup", str(copies[1]))
+    postgres.ask(postgres.url(database), "CREATE DATABASE second")
+    second = f"postgresql://swell:{PASSWORD}@/second?host={database}"
+    with restored(copies[0], SWELL_STORE=second) as other:
+        assert "postgresql://swell@/second" in other.words  # type: ignore[attr-defined]
+        assert PASSWORD not in other.words  # type: ignore[attr-defined]
+        assert [Caller(other).result(id).value for id in ids] == [0, 2, 4]
+        with other.connect() as client:
+            assert client.call("later/double", [1000]).value == 2000
+        assert not (other.home / "control.db").exists()
+    with restored(copies[1], started=False) as other:
+        assert (other.home / "control.db").exists()
+    assert "a server ran" in refusal(swell, "restore", str(copies[0]), "--home", str(folder / "again"))
 
 
 def wait_for_refusal(caller: Caller) -> Answer:
