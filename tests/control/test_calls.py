@@ -385,6 +385,38 @@ def test_a_round_takes_in_about_so_many_bytes_of_inputs_that_are_changed() -> No
     asyncio.run(scenario())
 
 
+def test_no_more_calls_of_one_function_wait_than_may() -> None:
+    async def scenario(place: Place) -> None:
+        place.keeper._tallies._queued_max = 5
+        place.deploy("b")
+        told = await asyncio.gather(*(answered(place.keeper.accept(new())) for _ in range(9)))
+        assert told == [""] * 5 + ["too_many_queued"] * 4
+        first, *_ = place.store.call_records.newest("", "queued", 9)
+        assert await code(place.keeper.accept(new(idempotency_key="k", delay_s=9.0))) == "too_many_queued"
+        assert await answered(place.keeper.accept(new("b"))) == "", "of another function there is room"
+        assert await place.keeper.cancel(first.id, STOPPED)
+        assert await answered(place.keeper.accept(new(delay_s=9.0))) == ""
+        await place.crash()
+        await place.open()
+        place.keeper._tallies._queued_max = 5
+        await place.settle()
+        assert await code(place.keeper.accept(new())) == "too_many_queued"
+        place.start("a")
+        await place.settle()
+        assert await answered(place.keeper.accept(new())) == "", "what a replica has does not wait"
+
+    run(scenario)
+
+
+async def answered(act: Awaitable[object]) -> str:
+    """The code of the error, or nothing."""
+    try:
+        await act
+    except SwellError as error:
+        return error.code
+    return ""
+
+
 def test_calls_that_wait_to_be_written_take_a_bounded_memory_however_small_their_inputs_are() -> None:
     async def scenario() -> None:
         inbox = Inbox()

@@ -321,6 +321,8 @@ class Machine(RuleBasedStateMachine):
                 assert self.results.setdefault(call.id, result) == result, "a result changed"
         for id in self.results:
             assert place.store.call_records.get(id).state == "done"  # type: ignore[union-attr]
+        waiting = Counter(call.workload for call in calls if call.state == "queued")
+        assert place.keeper._tallies.queued == waiting, "what waits is not what the store says"
         leased = {(call.id, call.token) for call in calls if call.state == "leased"}
         known = {
             (call.id, call.token) for each in place.keeper.leases.replicas() for call in place.keeper.leases.at(each)

@@ -69,12 +69,13 @@ class CallKeeper:
         given: Callable[[str, int], None] = lambda _gang, _priority: None,
         *,
         results: LargeResults,
+        queued_max: int = 1_000_000,
         chance: random.Random | None = None,
     ) -> None:
         """`told` takes what the queue wants of pools. `others`: inputs in flight at the replicas of a pool that are no
         queued calls. Of gangs, by their leaders: `useless` is told that what is left of one is of no use, and why;
-        `given` that one has a call of that priority. `chance`: what ids of calls and the jitter of delays are drawn
-        from; that of the machine by default."""
+        `given` that one has a call of that priority. `queued_max`: calls of one workload that may wait. `chance`: what
+        ids of calls and the jitter of delays are drawn from; that of the machine by default."""
         self.leases = Leases()
         self._sending = Sending(world, epoch, runners)
         self.gangs = GangCalls(world, self.leases, self._sending, useless, given)
@@ -104,7 +105,7 @@ class CallKeeper:
         self._made: Round | None = None
         # The newest round, as far as it was made.
         self._alarm = Alarm(clock, self.tick)
-        self._tallies = CallTallies()
+        self._tallies = CallTallies(self.leases, queued_max)
 
     # -- what is asked -----------------------------------------------------------------------
 
@@ -287,6 +288,7 @@ class CallKeeper:
                     self._lose((call,), "drained", "It was not sent to its replica.")
                 elif call.replica not in self._world.replicas:
                     self._strange.add(call.replica)
+        self._tallies.stand_up(standing.queued)
         self.hands.unseen.update(standing.queued)
         self._look_at(standing.queued)
         if not self._standing:
@@ -326,7 +328,7 @@ class CallKeeper:
         fenced: defaultdict[str, list[Lease]] = defaultdict(list)
         ending: Counter[str] = Counter()
         made = self._made = Round([], [], [], [], [], [], [])
-        made.news.extend(inbox.take_news(most(made)))
+        made.news.extend(self._tallies.admitted(inbox.take_news(most(made))))
         made.changes.extend(inbox.take_changes(most(made)))
         for each in inbox.take_told(most(made)):
             lease = (each.end.id, each.end.token)

@@ -226,7 +226,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
     ),
     ResourceExhaustedError: (
         *("backup_under_way", "blobs_full", "busy", "held_too_long", "rate_limited", "results_full", "state_full"),
-        *("too_many_held", "too_many_in_flight", "too_many_variants", "volume_full"),
+        *("too_many_held", "too_many_in_flight", "too_many_queued", "too_many_variants", "volume_full"),
         *("dict_full", "queue_full", "too_many_collections", "too_many_partitions"),
     ),
     SerializationError: ("bad_result", "cannot_pickle"),

@@ -30,7 +30,7 @@ LATE_S = 30.0
 """An answer may come so much later than it was asked for. Then it is taken for lost."""
 LEAST_MAX = 250
 """So many ends are worth a page of their own."""
-FULL = ("busy", "too_many_held")
+FULL = ("busy", "too_many_held", "too_many_queued")
 """Of what could not be taken in at that moment: it is sent again."""
 ROOM_S = 180.0
 """Where large results take all the room there is, it is sent again for so long: those that were had go in a minute."""

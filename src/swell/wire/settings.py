@@ -115,6 +115,9 @@ class Settings(msgspec.Struct, frozen=True):
     results_max_gib: float = 20.0
     """Results of queued calls over 2 MiB, each in a file until its call is forgotten, may take this much; over it no
     further call is accepted. Those of calls that were are kept all the same."""
+    queued_calls_max: int = 1_000_000
+    """Calls of one function, or of one class with its parameters, that may wait in the queue, due or not; one more is
+    refused."""
     variants_max: int = 100
     """Sets of parameters and options that a function or class may be in use with at the same time. One more takes the
     place of the longest unused; where none is, it is refused."""
@@ -157,6 +160,7 @@ _NOTHING_AT_ZERO = {
     "owner_silent_s": "what programs elsewhere run would end at once",
     "blobs_max_gib": "nothing could be deployed",
     "results_max_gib": "nothing could be queued",
+    "queued_calls_max": "nothing could be queued",
     "variants_max": "no class that has parameters could be called",
     "volume_bytes_max": "no volume could hold anything",
     "volume_files_max": "no volume could hold anything",
