@@ -109,9 +109,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     secrets = SecretKeeper(store.secrets, MasterKeySealer(paths.master_key), reactor.world, clock, loop.take)
     volumes = volume_keeper(settings, store, reactor.world, clock)
     link = loop.link = ControlLink(epoch, loop, engine.hear, secrets, volumes)
-    loop.queue = link.queue = calls = call_keeper(
-        store, clock, loop, link, large(settings, store), settings.queued_calls_max
-    )
+    loop.queue = link.queue = calls = call_keeper(settings, store, clock, loop, link)
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy, at_work(store)))
     await link.serve(link_socket)
     engines = {each.name: each.capabilities for each in (LocalEngine,)}
@@ -185,9 +183,7 @@ def large(settings: Settings, store: Store) -> LargeResults:
     return Results(files, store.call_records, settings.paths.call_result)
 
 
-def call_keeper(
-    store: Store, clock: Clock, loop: Loop, link: ControlLink, results: LargeResults, queued_max: int
-) -> CallKeeper:
+def call_keeper(settings: Settings, store: Store, clock: Clock, loop: Loop, link: ControlLink) -> CallKeeper:
     """The durable queue, between the loop and the runners."""
     from swell.control.calls import CallKeeper
     from swell.control.demand import QUEUE
@@ -199,8 +195,8 @@ def call_keeper(
         others=lambda pool: book.elsewhere(pool, QUEUE),
         useless=loop.break_gang,
         given=loop.give_gang,
-        results=results,
-        queued_max=queued_max,
+        results=large(settings, store),
+        queued_max=settings.queued_calls_max,
     )
     loop.variants.queued = keeper.has
     return keeper
