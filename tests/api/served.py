@@ -59,6 +59,8 @@ class Calls:
         self.files: dict[str, str] = {}
         """Those of large results, by digest."""
         self.asked: list[tuple[Any, ...]] = []
+        self.askers: list[str] = []
+        """Ids of the keys of those that may wait."""
         self.of_group: list[tuple[CallRow, GroupEnd]] = []
         """Of the one group that there is."""
         self.groups: dict[str, list[Members]] = {}
@@ -68,8 +70,9 @@ class Calls:
         row = self.kept.get(id)
         return (row.namespace, row.app, row.key) if row is not None else None
 
-    async def row(self, id: str, wait_s: float = 0.0) -> CallRow | None:
+    async def row(self, id: str, wait_s: float = 0.0, by: str = "") -> CallRow | None:
         self.asked.append((id, wait_s))
+        self.askers.append(by)
         return self.kept.get(id)
 
     async def rows(
@@ -107,8 +110,9 @@ class Calls:
         return Retried(2, "fc-0")
 
     async def ends(
-        self, ids: Sequence[str], least: int, wait_s: float, mine: Mine
+        self, ids: Sequence[str], least: int, wait_s: float, mine: Mine, by: str = ""
     ) -> tuple[Sequence[tuple[CallRow, Body | None]], Sequence[str]]:
+        self.askers.append(by)
         self.asked.append((tuple(ids), least, wait_s))
         rows = [self.kept[id] for id in ids if id in self.kept]
         seen = {row.id: row for row in rows if mine(row.namespace, row.app, row.key)}
@@ -128,9 +132,10 @@ class Calls:
         return row if row is not None and mine(row.namespace, row.app, row.key) else None
 
     async def group_ends(
-        self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine
+        self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine, by: str = ""
     ) -> Sequence[tuple[CallRow, GroupEnd]]:
         self.asked.append((group, after, most, least, wait_s))
+        self.askers.append(by)
         later = [each for each in self.of_group if each[1].number > after]
         return [(row, end) for row, end in later if mine(row.namespace, row.app, row.key)][:most]
 

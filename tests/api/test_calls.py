@@ -37,6 +37,16 @@ def key(client: httpx2.Client, power: str, app: str, name: str = "calls") -> dic
     return {"Authorization": f"Bearer {client.post('/api/keys', json=asked).json()['key']}"}
 
 
+def test_who_waits_is_told_by_the_key(client: httpx2.Client, kept: Server) -> None:
+    theirs = key(client, "call", "a")
+    kept.calls.kept["fc-1"] = row("queued", key=id_of(theirs))
+    for headers in (theirs, {}):
+        client.get(CALL, headers=headers)
+        client.get(f"{CALL}/result", headers=headers)
+        client.post("/api/calls/ends", headers=headers, json={"ids": ["fc-1"]})
+    assert kept.calls.askers == [*[id_of(theirs)] * 3, *[""] * 3]
+
+
 def id_of(key: dict[str, str]) -> str:
     return key["Authorization"].split("_")[1]
 

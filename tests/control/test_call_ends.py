@@ -12,6 +12,7 @@ from control.test_call_groups import anybodys, many
 from control.test_calls import STOPPED, code, hasten, run
 from swell.control import call_waits
 from swell.control.call_desk import CallDesk
+from swell.model.errors import SwellError
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +85,7 @@ def test_who_leaves_waits_no_longer_and_no_more_wait_than_may(monkeypatch: pytes
     async def scenario(place: Place) -> None:
         desk = CallDesk(place.keeper, place.store.call_records, lambda _workload: "")
         ids = await accepted(place, 5)
-        monkeypatch.setattr(call_waits, "NAMED_MAX", 9)
+        monkeypatch.setattr(call_waits, "NAMED_MAX", 11)
         reading = asyncio.create_task(desk.ends(ids, 1, WAIT_S, anybodys))
         await place.settle()
         assert await code(desk.ends(ids, 1, WAIT_S, anybodys)) == "busy"
@@ -93,6 +94,27 @@ def test_who_leaves_waits_no_longer_and_no_more_wait_than_may(monkeypatch: pytes
         await asyncio.wait({reading})
         assert not place.keeper.waits._waiting
         assert await desk.ends(ids, 1, 0.01, anybodys) == ([], [])
+
+    run(scenario)
+
+
+def test_no_key_takes_all_the_places_of_those_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(place: Place) -> None:
+        desk = CallDesk(place.keeper, place.store.call_records, lambda _workload: "")
+        (id,) = await accepted(place, 1)
+        monkeypatch.setattr(call_waits, "WAITING_MAX", 8)
+        reading: list[asyncio.Task[Any]] = []
+        found = {}
+        for key in ("a", "b", "c"):
+            tasks = [asyncio.create_task(desk.row(id, WAIT_S, key)) for _ in range(9)]
+            await place.settle()
+            found[key] = sum(not task.done() for task in tasks)
+            reading += tasks
+        assert found == {"a": 4, "b": 2, "c": 1}
+        await place.keeper.cancel(id, STOPPED)
+        told = await asyncio.gather(*reading, return_exceptions=True)
+        assert sum(isinstance(each, SwellError) and each.code == "busy" for each in told) == 27 - 7
+        assert not place.keeper.waits._of_keys
 
     run(scenario)
 

@@ -228,7 +228,7 @@ class CallHandlers:
 
     async def call(self, request: ApiRequest) -> CallRow:
         id = await self._seen(request)
-        return _there(id, await self._calls.row(id, request.query.wait_s))
+        return _there(id, await self._calls.row(id, request.query.wait_s, request.holder.id))
 
     async def cancel_call(self, request: ApiRequest) -> CallRow:
         id = await self._seen(request)
@@ -236,7 +236,7 @@ class CallHandlers:
 
     async def call_result(self, request: ApiRequest) -> Answer:
         id = await self._seen(request)
-        row = _there(id, await self._calls.row(id, request.query.wait_s))
+        row = _there(id, await self._calls.row(id, request.query.wait_s, request.holder.id))
         if row.ended_at is None:
             return Answer(202, JSON, msgspec.json.encode(row), {CALL_STATE: row.state})
         body = await self._calls.result(id)
@@ -245,7 +245,7 @@ class CallHandlers:
 
     async def ends(self, request: ApiRequest) -> Answer:
         query, mine = request.query, partial(_may_see, request.holder)
-        found, unknown = await self._calls.ends(request.body.ids, query.least, query.wait_s, mine)
+        found, unknown = await self._calls.ends(request.body.ids, query.least, query.wait_s, mine, request.holder.id)
         ends: list[EndRow] = []
         for row, body in found:
             answer, apart = _told_of(row, body)
@@ -298,11 +298,11 @@ class CallHandlers:
         return row
 
     async def group_ends(self, request: ApiRequest) -> Answer:
-        group, query = request.path["group"], request.query
+        group, query, by = request.path["group"], request.query, request.holder.id
         mine = await self._seen_group(request)
         if query.had:
-            self._calls.forget(group, request.holder.id, min(query.had, query.after))
-        found = await self._calls.group_ends(group, query.after, query.most, query.least, query.wait_s, mine)
+            self._calls.forget(group, by, min(query.had, query.after))
+        found = await self._calls.group_ends(group, query.after, query.most, query.least, query.wait_s, mine, by)
         ends: list[GroupEndRow] = []
         for row, end in found:
             answer, apart = _told_of(row, end.result)

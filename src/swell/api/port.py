@@ -296,7 +296,7 @@ class CallsPort(Protocol):
         """(namespace, app) that a call is for, and the id of the API key that it came with."""
         ...
 
-    async def row(self, id: str, wait_s: float = 0.0) -> CallRow | None:
+    async def row(self, id: str, wait_s: float = 0.0, by: str = "") -> CallRow | None:
         """With its result, once it has ended or so much time has passed; a caller that leaves cancels it."""
         ...
 
@@ -344,7 +344,7 @@ class CallsPort(Protocol):
         ...
 
     async def ends(
-        self, ids: Sequence[str], least: int, wait_s: float, mine: Mine
+        self, ids: Sequence[str], least: int, wait_s: float, mine: Mine, by: str = ""
     ) -> tuple[Sequence[tuple[CallRow, Body | None]], Sequence[str]]:
         """What has ended of those with these ids that are so, once there is any or so much time has passed, with what
         came of it; and the ids that are of none, where there are any at once. Up to `least` are waited for, but no
@@ -360,7 +360,7 @@ class CallsPort(Protocol):
         ...
 
     async def group_ends(
-        self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine
+        self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine, by: str = ""
     ) -> Sequence[tuple[CallRow, GroupEnd]]:
         """What has ended of those after that number, once there is any or so much time has passed. Up to `least` of
         them are waited for, but no longer than pays; a caller that leaves cancels it."""

@@ -46,9 +46,9 @@ class CallDesk:
         call = await asyncio.to_thread(self._records.get, id)
         return (*app_of(call.workload), call.key) if call is not None else None
 
-    async def row(self, id: str, wait_s: float = 0.0) -> CallRow | None:
-        """A call with what came of it, once it has ended or so much time has passed."""
-        call = await self._keeper.ended(id, wait_s)
+    async def row(self, id: str, wait_s: float = 0.0, by: str = "") -> CallRow | None:
+        """A call with what came of it, once it has ended or so much time has passed. `by`: id of the key that asks."""
+        call = await self._keeper.ended(id, wait_s, by)
         return await self._whole(call) if call is not None else None
 
     async def rows(
@@ -111,7 +111,7 @@ class CallDesk:
         return Retried(retried, page[-1].id if len(page) == most else "")
 
     async def ends(
-        self, ids: Sequence[str], least: int, wait_s: float, mine: Mine
+        self, ids: Sequence[str], least: int, wait_s: float, mine: Mine, by: str = ""
     ) -> tuple[Sequence[tuple[CallRow, Body | None]], Sequence[str]]:
         """A page of what has ended of those with these ids that are so, once there is any or so much time has passed;
         and those ids that are of none, for which nothing else is waited for."""
@@ -120,7 +120,7 @@ class CallDesk:
         seen = tuple(id for id in asked if id in whose and mine(*app_of(whose[id][0]), whose[id][1]))
         unknown = set(ids).difference(seen)
         look = partial(asyncio.to_thread, self._records.ends, seen)
-        found = await self._keeper.waits.until_some(seen, least, 0.0 if unknown else wait_s, look)
+        found = await self._keeper.waits.until_some(seen, least, 0.0 if unknown else wait_s, look, by)
         return [(self._row(call), body) for call, body in found], sorted(unknown)
 
     async def has_any(self, group: str, mine: Mine) -> bool:
@@ -143,7 +143,7 @@ class CallDesk:
         return self._row(call) if call is not None else None
 
     async def group_ends(
-        self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine
+        self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine, by: str = ""
     ) -> Sequence[tuple[CallRow, GroupEnd]]:
         """A page of what has ended of those, once there is any or so much time has passed."""
         told = after
@@ -158,7 +158,7 @@ class CallDesk:
                 told = page[-1].number
             return []
 
-        found = await self._keeper.waits.until_some((group,), least, wait_s, partial(asyncio.to_thread, look))
+        found = await self._keeper.waits.until_some((group,), least, wait_s, partial(asyncio.to_thread, look), by)
         return [(self._row(end.call), end) for end in found]
 
     async def members(self, group: str, ended: bool) -> list[Members]:

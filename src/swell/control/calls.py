@@ -133,9 +133,9 @@ class CallKeeper:
         """A dead letter goes back into the queue, with this input where one is given; None where it is none."""
         return await self._change(Retry(id, self._clock.now(), input))
 
-    async def ended(self, id: str, wait_s: float) -> Call | None:
-        """The call, once it has ended or so much time has passed."""
-        return await self.waits.until_ended(id, wait_s, lambda: asyncio.to_thread(self._store.call_records.get, id))
+    async def ended(self, id: str, wait_s: float, by: str = "") -> Call | None:
+        """The call, once it has ended or so much time has passed. `by`: id of the API key that asks."""
+        return await self.waits.until_ended(id, wait_s, lambda: asyncio.to_thread(self.records.get, id), by)
 
     def seen(self, call: Call) -> Seen:
         """How it runs, where it does."""

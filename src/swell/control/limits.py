@@ -169,6 +169,7 @@ def of_calls() -> Iterator[LimitRow]:
     yield fixed("queued_group_body_max", GROUP_BODY_MAX, "bytes", "body_too_large")
     yield fixed("queued_call_delay_max_s", DELAY_MAX_S, "s", "bad_request")
     yield fixed("queued_call_priority_max", PRIORITY_MAX, "priority", "bad_request")
+    # Of one API key as many as are free still: half of it at most. So it is with the ids.
     yield fixed("queued_calls_waiting_max", CALLS_WAITING_MAX, "requests", "busy")
     # Of those that are about to be written. A call beside its input counts as 1 KiB.
     yield fixed("queued_call_inbox_max", WAITING_BYTES_MAX, "bytes", "busy")
