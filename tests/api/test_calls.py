@@ -38,8 +38,9 @@ def key(client: httpx2.Client, power: str, app: str, name: str = "calls") -> dic
 
 
 def test_who_waits_is_told_by_the_key(client: httpx2.Client, kept: Server) -> None:
-    theirs = key(client, "call", "a")
+    theirs = key(client, "call", "a", "waiting")
     kept.calls.kept["fc-1"] = row("queued", key=id_of(theirs))
+    kept.calls.askers = []
     for headers in (theirs, {}):
         client.get(CALL, headers=headers)
         client.get(f"{CALL}/result", headers=headers)
