@@ -176,6 +176,21 @@ def test_who_was_given_what_another_has_is_started_once_that_is_over() -> None:
 
 
 @pytest.mark.slow
+@with_devices
+def test_a_driver_that_takes_long_holds_up_nobody_and_is_heard_in_the_end(tmp_path: Path) -> None:
+    program(tmp_path, f"while ! [ -e {tmp_path}/gate ]; do sleep 0.05; done\ncat {tmp_path}/listing")
+
+    async def scenario(node: Node) -> None:
+        assert [each.gpus for each in node.nodes()] == [()]
+        seen = await node.ready(node.start(node.revision(SEES)))
+        assert (await call(seen.address))[1][:2] == ["", ""]
+        (tmp_path / "gate").touch()
+        await node.until(lambda: node.nodes()[-1].gpus == H100S)
+
+    run(scenario, "--gpus-wait-s", "0.2")
+
+
+@pytest.mark.slow
 def test_a_machine_without_any_says_nothing_of_them_to_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 

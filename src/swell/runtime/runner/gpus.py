@@ -104,9 +104,16 @@ class Gpus:
 
     def __init__(self, owner: Owner) -> None:
         self.found: tuple[Gpu, ...] = ()
+        self.unseen = {VISIBLE: ""}
+        """What hides the devices of this machine from a process, where it has some or that is not known yet."""
         self._owner = owner
         self._waiting: dict[str, Child] = {}
         """Those that were given what another still has; the first to come first."""
+
+    def are(self, found: tuple[Gpu, ...]) -> None:
+        """These are all that the machine has."""
+        self.found = found
+        self.unseen = {VISIBLE: ""} if found else {}
 
     def admit(self, child: Child) -> None:
         """Begin it, once nobody else has the devices that it was given."""
@@ -135,11 +142,6 @@ class Gpus:
             if other is not child and other.id not in self._waiting and not set(child.gpus).isdisjoint(other.gpus):
                 return other
         return None
-
-    @property
-    def unseen(self) -> dict[str, str]:
-        """What hides the devices of this machine from a process, where it has some."""
-        return {VISIBLE: ""} if self.found else {}
 
     def given(self, child: Child) -> dict[str, str]:
         """What tells a process which devices it has. Numbers count as the driver lists them."""

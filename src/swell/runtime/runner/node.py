@@ -58,6 +58,8 @@ COLLECT_S = 3600.0
 INVENTORY_S = 5.0
 BOUND_S = 5.0
 """Pause between looks at what sandboxes wrote to volumes."""
+GPUS_WAIT_S = 8.0
+"""Until control hears of this node, whether or not its driver has told of its GPUs. Less than a node may be silent."""
 READY_WAIT_S = 5.0
 _LOCK_PAUSE_S = 0.05
 
@@ -84,6 +86,7 @@ class Runner:
         self.mounting = Mounting(home, self.link.send)
         parts = (self.groups, self.sandboxes, self.builder, self.spool, self.confiding, self.mounting)
         self.fleet = Fleet(settings, node, *parts, self._tell, self._use)
+        self.builder.unseen = self.fleet.gpus.unseen
         self.calls = QueuedCalls(home, lambda: self.fleet.children, self.link.send)
         self.fleet.reported = lambda child, said: self.calls.reported(child.id, said.reports, child.redact)
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
@@ -126,6 +129,11 @@ class Runner:
                 Inventory(node=self.node, at=time.time(), epoch=self.epoch, replicas=self.fleet.inventory())
             )
         )
+
+    async def _find_gpus(self) -> None:
+        self.fleet.gpus.are(await gpus.find(self.settings.gpus, self.reaper, os.environ))
+        self.builder.unseen = self.fleet.gpus.unseen
+        self._tell_node()
 
     def _node(self) -> Node:
         return Node(
@@ -178,11 +186,12 @@ class Runner:
             case wire.Wanted():
                 self._do(self.cache.collect(lambda: self._held(message)))
 
-    def _do(self, work: Coroutine[None, None, None]) -> None:
+    def _do(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """In the background, until it is done or the runner ends."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _accept_epoch(self, epoch: int) -> bool:
         if epoch < self.epoch:
@@ -225,6 +234,7 @@ class Runner:
         supervisor_fd: int | None,
         inventory_s: float,
         collect_first_s: float,
+        gpus_wait_s: float,
         ready_fd: int | None = None,
     ) -> None:
         """Until told to end. Once it obeys, it says so on `ready_fd`."""
@@ -242,13 +252,13 @@ class Runner:
         self.mounting.probe()
         self.reaper.start()
         # Meanwhile what was left behind is taken over, which would not wait for long.
-        finding = loop.create_task(gpus.find(self.settings.gpus, self.reaper, os.environ))
+        finding = self._do(self._find_gpus())
         adoption.adopt(self.fleet)
         self.calls.read()
         arrivals = Arrivals(self.fleet, self.calls.returned)
         await arrivals.all_back()
-        self.fleet.gpus.found = await finding
-        self.builder.unseen = self.fleet.gpus.unseen
+        # Of a driver that takes longer is told later: what runs here would count as lost meanwhile.
+        await asyncio.wait([finding], timeout=gpus_wait_s)
         self.link.start()
         # Also while replicas drain: leases of what still runs go on.
         holding = loop.create_task(every(HOLDING_S, self.calls.hold))
@@ -373,6 +383,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--node", default="local", help="name of this node")
     parser.add_argument("--inventory-s", type=float, default=INVENTORY_S, help="time between full inventories")
     parser.add_argument("--collect-first-s", type=float, default=COLLECT_FIRST_S, help="until the cache is looked at")
+    parser.add_argument("--gpus-wait-s", type=float, default=GPUS_WAIT_S, help="how long a driver is waited for")
     parser.add_argument("--ready-fd", type=int, default=None, help='where to write "ready" to, once')
     parser.add_argument("--supervisor-fd", type=int, default=None, help="a pipe that ends when the supervisor does")
     given = parser.parse_args(words)
@@ -387,7 +398,8 @@ def main(words: list[str] | None = None) -> int:
     take_descriptors()
     refuse_core_dumps()
     runner = Runner(settings, given.node)
-    asyncio.run(runner.run(given.supervisor_fd, given.inventory_s, given.collect_first_s, given.ready_fd))
+    times_s = (given.inventory_s, given.collect_first_s, given.gpus_wait_s)
+    asyncio.run(runner.run(given.supervisor_fd, *times_s, given.ready_fd))
     return 0
 
 
