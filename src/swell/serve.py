@@ -268,7 +268,7 @@ class Control:
         self.traffic, self.promote, self.withdraw = deployer.traffic, deployer.promote, deployer.withdraw
         self.newer, self.revision = deployer.newer, deployer.revision
         self.deployed, self.health = queries.deployed, queries.health
-        self.apps, self.replicas = queries.apps, queries.replicas
+        self.apps, self.replicas, self.nodes = queries.apps, queries.replicas, queries.nodes
         self.requests, self.why = queries.requests, queries.why
         self.usage, self.key_usage = queries.usage, queries.key_usage
         self.key, self.keys, self.make_key, self.revoke_key = ring.get, ring.rows, ring.make, ring.revoke

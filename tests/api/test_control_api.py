@@ -23,6 +23,7 @@ from swell.model.errors import SwellError
 from swell.model.owner import Owner
 from swell.model.workload import App
 from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, VersionRow, Why
+from swell.wire.nodes import NodeRow
 
 # -- the door -------------------------------------------------------------------------------------
 
@@ -254,6 +255,7 @@ def test_a_blob_is_refused_with_a_wrong_digest_or_size(client: httpx2.Client) ->
 def test_listings_have_their_declared_types(client: httpx2.Client) -> None:
     assert client.get("/api/health").json()["ok"] is True
     assert msgspec.json.decode(client.get("/api/replicas").content, type=list[ReplicaRow])[0].id == "r1-1"
+    assert msgspec.json.decode(client.get("/api/nodes").content, type=list[NodeRow])[0].gpus[0].id == "GPU-a"
     assert msgspec.json.decode(client.get("/api/requests/q1").content, type=Why).request == "q1"
     assert msgspec.json.decode(client.get("/api/usage?since_s=60").content, type=list[PoolUsage])[0].cpu_s == 60.0
 
@@ -373,6 +375,7 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
             for what in ("firings", "pause", "resume", "fire", "backfill")
         ),
         "/api/replicas",
+        "/api/nodes",
         "/api/logs",
         "/api/requests",
         "/api/requests/{id}",

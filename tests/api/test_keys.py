@@ -32,6 +32,7 @@ OPERATIONS: dict[str, dict[str, str]] = {
     "GET /api/openapi.json": lacks(),
     "GET /api/apps": lacks(),
     "GET /api/replicas": lacks(),
+    "GET /api/nodes": lacks(),
     "GET /api/usage": lacks(),
     "GET /api/usage/keys": lacks(),
     "GET /api/requests/q": lacks(),

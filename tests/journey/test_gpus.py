@@ -95,6 +95,14 @@ def test_each_replica_has_one_of_its_own_and_others_wait(gpus: PrivateSwell, tmp
         assert third.result() in ("GPU-0", "GPU-1")
 
 
+def test_what_there_is_and_is_free_is_listed(gpus: PrivateSwell) -> None:
+    (node,) = json.loads(gpus.run("node", "list", "--json"))
+    assert [(gpu["id"], gpu["model"], gpu["memory_mib"]) for gpu in node["gpus"]] == [
+        (f"GPU-{n}", "NVIDIA L4", 23034) for n in range(2)
+    ]
+    assert "2 NVIDIA L4" in gpus.run("node", "list").splitlines()[1]
+
+
 def test_why_names_the_device(gpus: PrivateSwell) -> None:
     with gpus.connect() as client:
         answer = client.call("gpus/one", {})

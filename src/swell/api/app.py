@@ -65,6 +65,7 @@ from swell.wire.api import (
     VersionRow,
     Why,
 )
+from swell.wire.nodes import NodeRow
 
 PROGRESS_MAX = 1000
 """Lines of progress kept for a client that reads slowly; further ones are dropped."""
@@ -270,6 +271,7 @@ class Handlers:
     def _seeing_routes(self) -> list[Route]:
         return [
             Route("GET", "/api/replicas", "Replicas and templates.", self.replicas, gives=list[ReplicaRow], needs=SEES),
+            Route("GET", "/api/nodes", "What they run on.", self.nodes, gives=list[NodeRow], needs=SEES),
             Route(
                 "GET",
                 "/api/logs",
@@ -381,6 +383,9 @@ class Handlers:
     async def replicas(self, request: ApiRequest) -> list[ReplicaRow]:
         replicas = await self._control.replicas()
         return [row for row in replicas if may_see(request.holder, *app_of(row.workload))]
+
+    async def nodes(self, _: ApiRequest) -> list[NodeRow]:
+        return await self._control.nodes()
 
     async def why(self, request: ApiRequest) -> Why:
         return await self._control.why(request.path["id"], request.holder)

@@ -40,6 +40,7 @@ from swell.wire.api import (
 from swell.wire.call_rows import CallRow, Retried
 from swell.wire.http import ErrorBody
 from swell.wire.kv import CollectionRow, NewItems, Take
+from swell.wire.nodes import NodeRow
 from swell.wire.triggers import Backfill, Backfilled, Fired, FiringRow, TriggerRow
 
 
@@ -130,6 +131,10 @@ class ControlPort(Protocol):
 
     async def replicas(self) -> list[ReplicaRow]:
         """Replicas and templates. SwellError with status 503 while they are not known."""
+        ...
+
+    async def nodes(self) -> list[NodeRow]:
+        """What there is to run them on. None while that is not known."""
         ...
 
     async def why(self, request_id: str, holder: Holder) -> Why:

@@ -4,21 +4,55 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from swell.cli import options
-from swell.cli.output import clock, duration
+from swell.cli.output import clock, duration, json_text, mebibytes, table
 from swell.model.errors import SwellError
+from swell.model.gpu import Gpu, there
 from swell.wire.paths import Home
 
+if TYPE_CHECKING:
+    from swell.wire.nodes import NodeRow
 
-@click.group()
+
+HEADS = ("NODE", "CPU", "MEMORY", "GPUS")
+
+
+@click.group(short_help="List nodes; say that one goes, or stays.")
 def node() -> None:
-    """Say that this machine is about to go, or stays.
+    """List what replicas run on; say that this machine is about to go, or stays.
 
-    For machines that may be taken away with a notice, as spot instances are: what gets that notice runs this.
+    The latter is for machines that may be taken away with a notice, as spot instances are: what gets it runs this.
     """
+
+
+@node.command("list", short_help="What replicas run on, and what is free of it.")
+@options.as_json
+@options.home
+def list_(as_json: bool, home: str | None) -> None:
+    """List nodes: what nobody has of their CPU (times cpu_overcommit), memory and GPUs.
+
+    --json has each GPU by its id.
+    """
+    nodes = options.connect(home).nodes()
+    if as_json:
+        click.echo(json_text(nodes))
+    elif nodes:
+        click.echo(table(HEADS, [_cells(row) for row in nodes]))
+    else:
+        click.echo("No node is there yet: control has just begun, and the runner has not told of it.")
+
+
+def _cells(row: NodeRow) -> tuple[str, ...]:
+    name = row.id if row.alive else f"{row.id} (lost)"
+    cpu = f"{row.cpu_left:.4g} free, {row.cpu:g} cores"
+    memory = f"{mebibytes(row.memory_left_mib)} of {mebibytes(row.memory_mib)} free"
+    gpus = [Gpu(gpu.id, gpu.model, gpu.memory_mib) for gpu in row.gpus]
+    leaves = f"; goes at {clock(row.leaving_at)}" if row.leaving_at is not None else ""
+    return name, cpu, memory, there(gpus, {gpu.id: int(gpu.free) for gpu in row.gpus}) + leaves
 
 
 @node.command(short_help="This machine goes in a while.")

@@ -21,13 +21,16 @@ from swell.decide.price import PoolCost, pool_cost
 from swell.model.demand import IDLE
 from swell.model.ends import in_words
 from swell.model.errors import SwellError
+from swell.model.node import Node
 from swell.model.ports import Clock, Store
 from swell.model.replica import Phase, Replica
 from swell.model.request import KeyCount, PoolCount, Prices, Usage, is_id
+from swell.model.resources import Room
 from swell.model.unknown import no_request_id, unknown_request
 from swell.model.variant import is_variant
 from swell.model.workload import Workload, app_of, revision_of, workload_of
 from swell.wire.api import AppRow, PoolUsage, ReplicaRow, RequestRow, ShareRow, Why, WorkloadRow
+from swell.wire.nodes import GpuRow, NodeRow
 
 WHY_WINDOW_S = 86_400.0
 """A request's share of idle and start-up time is an average over its pool's last day."""
@@ -146,6 +149,11 @@ class Queries:
         rows = sorted(self.reactor.world.replicas.values(), key=lambda r: (r.pool, r.role, r.planned_at, r.id))
         return [self._replica_row(replica, now) for replica in rows]
 
+    async def nodes(self) -> list[NodeRow]:
+        await self._hear()
+        world = self.reactor.world
+        return [_node_row(node, world.room(id) if id in world.rooms else None) for id, node in world.nodes.items()]
+
     def _replica_row(self, replica: Replica, now: float) -> ReplicaRow:
         reactor = self.reactor
         past = self.history.get(replica.id)
@@ -240,6 +248,21 @@ class Queries:
         for counted in counts:
             rows[counted.pool][1].append(counted)
         return {pool: pool_cost(*both, self.prices) for pool, both in rows.items()}
+
+
+def _node_row(node: Node, room: Room | None) -> NodeRow:
+    """`room`: what is free there; None where it is not there."""
+    devices = room.devices if room is not None else {}
+    return NodeRow(
+        id=node.id,
+        alive=node.alive,
+        cpu=node.cpu,
+        cpu_left=max(room.cpu, 0.0) if room is not None else 0.0,
+        memory_mib=node.memory_mib,
+        memory_left_mib=max(room.memory_mib, 0.0) if room is not None else 0.0,
+        gpus=tuple(GpuRow(gpu.id, gpu.model, gpu.memory_mib, devices.get(gpu.id, 0) > 0) for gpu in node.gpus),
+        leaving_at=node.leaving_at,
+    )
 
 
 def _shares(workload: Workload) -> Iterator[ShareRow]:

@@ -50,6 +50,7 @@ from swell.wire.api import (
     Why,
 )
 from swell.wire.call_rows import CallRow, Retried
+from swell.wire.nodes import NodeRow
 
 if TYPE_CHECKING:
     from swell.sdk.transport import Transport
@@ -267,6 +268,11 @@ class Client:
     async def replicas(self) -> list[ReplicaRow]:
         """Replicas and templates."""
         return await self._ask(Request("GET", "/api/replicas"), list[ReplicaRow])
+
+    @operation
+    async def nodes(self) -> list[NodeRow]:
+        """What replicas run on, and what is free of it."""
+        return await self._ask(Request("GET", "/api/nodes"), list[NodeRow])
 
     @operation
     async def why(self, request: str) -> Why:
