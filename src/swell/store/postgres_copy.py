@@ -30,6 +30,7 @@ CLOSE_S = 3.0
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEAD = len(_SIGNATURE) + 8
+_COUNT, _SIZE, _INTEGER, _REAL = (struct.Struct(f">{kind}") for kind in "hiqd")
 
 
 def copy(url: str, target: Path, place: str = "") -> None:
@@ -64,8 +65,9 @@ def load(url: str, source: Path) -> None:
         session.say(words.DROP_ENDS, *(words.TRIGGERS_AGAIN.format(name) for name in names))
         if session.told("COMMIT") != "COMMIT":
             raise SwellError("state_failed", f"The database {shown(url)} did not take the state.", status=500)
-        # Until it has looked at the rows, it may look for one among all.
-        session.told(words.LOOK_AT.format(", ".join(names)))
+        with suppress(*faults.ERRORS):
+            # Until it has looked at the rows, which it does by itself in a while, it may look for one among all.
+            session.told(words.LOOK_AT.format(", ".join(names)))
 
 
 # -- out of PostgreSQL ----------------------------------------------------------------------------
@@ -149,26 +151,28 @@ class Coming:
 
     def _row(self, data: bytes, at: int) -> tuple[Row | None, int] | None:
         """The row that begins there, and where the next one does; None for the end. Nothing where it is not whole."""
-        if len(data) < at + 2:
-            return None
-        count = int.from_bytes(data[at : at + 2], "big", signed=True)
-        at += 2
-        if count < 0:
-            return None, at
         values: list[Any] = []
-        for read in self._readers:
-            size = int.from_bytes(data[at : at + 4], "big", signed=True)
-            begins, ends = at + 4, at + 4 + max(size, 0)
-            if len(data) < ends:
-                return None
-            values.append(read(data[begins:ends]) if size >= 0 else None)
-            at = ends
-        return tuple(values), at
+        try:
+            if _COUNT.unpack_from(data, at)[0] < 0:
+                return None, at + _COUNT.size
+            at += _COUNT.size
+            for read in self._readers:
+                (size,) = _SIZE.unpack_from(data, at)
+                at += _SIZE.size
+                if size < 0:
+                    values.append(None)
+                else:
+                    values.append(read(data[at : at + size]))
+                    at += size
+        except (struct.error, UnicodeDecodeError):
+            # Of what is cut off.
+            return None
+        return (tuple(values), at) if at <= len(data) else None
 
 
 _READERS: dict[str, Callable[[bytes], Any]] = {
-    "INTEGER": lambda data: int.from_bytes(data, "big", signed=True),
-    "REAL": lambda data: struct.unpack(">d", data)[0],
+    "INTEGER": lambda data: _INTEGER.unpack(data)[0],
+    "REAL": lambda data: _REAL.unpack(data)[0],
     "TEXT": bytes.decode,
     "BLOB": bytes,
 }
