@@ -182,6 +182,37 @@ def test_while_very_many_of_its_calls_wait_a_schedule_makes_no_further_ones(monk
     run(test)
 
 
+def test_those_that_have_very_many_calls_waiting_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(place: TriggerPlace) -> None:
+        monkeypatch.setattr(module, "WAITING_MAX", 2)
+        crowded = [f"c{n}" for n in range(25)]
+        for app in crowded:
+            place.schedule(app, Period(seconds=2))
+        await place.fired()
+        for _ in range(2):
+            await pass_time(place, 2.0)
+        assert all(len(fired(place, app)) == 2 for app in crowded)
+        place.schedule("a", Period(seconds=2))
+        await place.fired()
+        looked: list[int] = []
+        real = place.triggers._waiting
+
+        def waiting(key: str) -> int:
+            looked.append(len(fired(place)))
+            return real(key)
+
+        place.triggers._waiting = waiting  # type: ignore[method-assign]
+        await pass_time(place, 12.0)
+        await until(lambda: len(looked) >= 25)
+        assert sum(not each for each in looked) <= module.LOOKED_MAX, "the others had their turn first"
+        await pass_time(place, 2.0)
+        assert all(len(fired(place, app)) == 2 for app in crowded)
+        assert len(fired(place)) >= 2
+        assert {row.why for app in crowded for row in await place.desk.rows("default", app)} == {"2 of its calls wait"}
+
+    run(test)
+
+
 def test_pauses_leave_nothing_behind() -> None:
     async def test(place: TriggerPlace) -> None:
         place.schedule("a", Period(days=300))

@@ -44,6 +44,8 @@ PUT_OFF_S = 600.0
 after this long."""
 WAITING_MAX = 500
 """While so many calls that its schedule made wait, a trigger makes no further ones: due times are owed, or missed."""
+LOOKED_MAX = 10
+"""Triggers of which it is looked together whether so many wait: each takes some milliseconds of the store."""
 NO_ARGUMENTS = Body(JSON, b"{}")
 
 Accept = Callable[[NewCall, Delivery], Awaitable[str]]
@@ -281,51 +283,70 @@ class TriggerKeeper:
     async def _due(self) -> list[Due]:
         batch: list[Due] = []
         skipped: list[Armed] = []
+        crowded: list[tuple[float, str]] = []
         reckoned, now = 0, self._clock.now()
         while self._times and self._times[0][0] <= now and len(batch) < BATCH_MAX:
             at, key = heapq.heappop(self._times)
             armed = self.armed.get(key)
-            if armed is None or armed.look_at != at or await self._is_crowded(armed, at):
+            if armed is None or armed.look_at != at:
                 continue
-            try:
-                firing = self._next_firing(armed, now)
-            except Exception as error:
-                self._put_off(armed, error)
+            if self._due_calls(armed.trigger.workload) >= WAITING_MAX:
+                crowded.append((at, key))
             else:
-                if firing is not None:
-                    armed.look_at = None
-                    batch.append(Due(armed, firing))
-                else:
-                    skipped.append(armed)
+                self._reckon(armed, now, batch, skipped)
             reckoned += 1 + len(armed.owed)
             if reckoned >= BREATH:
                 reckoned = 0
                 await asyncio.sleep(0)
+        for armed in await self._with_room(crowded):
+            self._reckon(armed, now, batch, skipped)
         if skipped:
             await self._skip(skipped, now)
         # Others were paused meanwhile.
         return [each for each in batch if each.armed.owed]
 
-    async def _is_crowded(self, armed: Armed, at: float) -> bool:
-        """Do so many calls that its schedule made wait that it makes no more now? So it is where the function is slower
-        than its schedule, or does not start. It is looked at again then."""
-        if self._due_calls(armed.trigger.workload) < WAITING_MAX:
-            armed.why = ""
-            return False
-        waiting = await asyncio.to_thread(self._waiting, armed.trigger.key)
-        if armed.look_at != at:
-            # It was paused meanwhile, or resumed.
-            return True
-        if waiting < WAITING_MAX:
-            armed.why = ""
-            return False
+    def _reckon(self, armed: Armed, now: float, batch: list[Due], skipped: list[Armed]) -> None:
+        """It has come to its time, and nothing holds it up: it fires next, or has missed it."""
+        armed.why = ""
+        try:
+            firing = self._next_firing(armed, now)
+        except Exception as error:
+            self._put_off(armed, error)
+            return
+        if firing is not None:
+            armed.look_at = None
+            batch.append(Due(armed, firing))
+        else:
+            skipped.append(armed)
+
+    async def _with_room(self, crowded: list[tuple[float, str]]) -> list[Armed]:
+        """Of triggers whose functions have many calls waiting, when they are due: the first of those that may fire all
+        the same. If their schedules made these calls they make no more now: so it is where a function is slower than
+        its schedule, or does not start. To see that takes a while, so few are looked at together, and others go on in
+        between."""
+        for each in crowded[LOOKED_MAX:]:
+            heapq.heappush(self._times, each)
+        looked = crowded[:LOOKED_MAX]
+        counts = await asyncio.gather(*(asyncio.to_thread(self._waiting, key) for _, key in looked))
+        found = []
+        for (at, key), waiting in zip(looked, counts, strict=True):
+            armed = self.armed.get(key)
+            # It may have been paused meanwhile, or resumed.
+            if armed is not None and armed.look_at == at:
+                if waiting < WAITING_MAX:
+                    found.append(armed)
+                else:
+                    self._hold_back(armed)
+        return found
+
+    def _hold_back(self, armed: Armed) -> None:
+        """It makes no more calls now, and is looked at again."""
         why = f"{WAITING_MAX} of its calls wait"
         if armed.why != why:
             log.warning("%s does not fire: %s", armed.trigger.shown, why)
         self._arm(armed)
         armed.why = why
         self._look(armed, self._again_at())
-        return True
 
     def _waiting(self, key: str) -> int:
         """In a thread: how many of the newest calls that its schedule made wait. The others of its function are not
