@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swell.gateway.wheel import TICK_S, Timed, Wheel
+from swell.gateway.wheel import TICK_S, Slot, Wheel
 
 
 class Thing:
     def __init__(self) -> None:
-        self.slot: set[Timed] | None = None
+        self.slot: Slot | None = None
         self.told: list[float] = []
 
     def due(self, now: float) -> None:

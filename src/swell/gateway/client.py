@@ -18,7 +18,7 @@ from swell.gateway.request import DRAIN_MAX, Framing, Request, TunnelSide
 from swell.gateway.shared import Shared
 from swell.gateway.tunnel import READING_TUNNEL, keep_alive
 from swell.gateway.upstream import READING_UPSTREAM, reset_on_close
-from swell.gateway.wheel import Timed
+from swell.gateway.wheel import Slot
 from swell.wire.hangup import hung_up
 
 log = logging.getLogger("swell.gateway")
@@ -58,7 +58,7 @@ class Client(asyncio.Protocol):
         self.start = start
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything is received
         self.inbound: Inbound = None  # type: ignore[assignment]  # made with the connection
-        self.slot: set[Timed] | None = None
+        self.slot: Slot | None = None
         self.current: Request | None = None
         self.advancing = False
         self.unread = 0

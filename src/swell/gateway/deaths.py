@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from swell.gateway.wheel import Timed, Wheel
+from swell.gateway.wheel import Slot, Wheel
 
 WAIT_S = 1.0
 """For so long an answer that says that a replica died waits for the word of what ended it."""
@@ -78,7 +78,7 @@ class _Death:
         self._deaths = deaths
         self._replica = replica
         self.tells: list[Tell] = []
-        self.slot: set[Timed] | None = None
+        self.slot: Slot | None = None
 
     def due(self, _now: float) -> None:
         self._deaths.over(self._replica, "")

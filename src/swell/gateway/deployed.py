@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 from swell.decide.route import Routes
@@ -120,7 +119,7 @@ class Deployed:
     def _hear_clock(self, at: float) -> None:
         """It is `at` for control; 0: it did not say."""
         if at:
-            self.shared.control_ahead_s = at - time.time()
+            self.shared.control_ahead_s = at - self.shared.wall()
 
     def gate(self, workload: str) -> Gate | None:
         """The limits of a workload, which are for all its variants together."""
@@ -170,4 +169,4 @@ def _moved_off(before: dict[str, Route], after: dict[str, Route]) -> Iterator[st
     for key, row in before.items():
         now = after.get(key)
         if now is not row:
-            yield from row.pools - (now.pools if now is not None else set())
+            yield from sorted(row.pools - (now.pools if now is not None else set()))

@@ -13,7 +13,7 @@ from swell.decide.access import CODE, NOBODY, SERVER, STRANGER, Holder, Key, hol
 from swell.decide.lineage import ends_at, lineage
 from swell.gateway.gate import Gate
 from swell.gateway.shared import Shared
-from swell.gateway.wheel import Timed
+from swell.gateway.wheel import Slot
 from swell.model.errors import SwellError
 from swell.model.key import ApiKey, Scope, allows
 from swell.model.limits import UNLIMITED
@@ -54,7 +54,7 @@ class Door:
         """True: reachable from elsewhere, so that everything needs a key."""
         self.hosts = {host.lower() for host in shared.settings.allowed_hosts}
         """Names, beside those of this machine, that web endpoints answer to."""
-        self.slot: set[Timed] | None = None
+        self.slot: Slot | None = None
         self.own = {k.encode(): holder for k, holder in ((key, SERVER), (call_key, CODE)) if k}
         self.keys: dict[str, ApiKey] = {}
         self.gates: dict[str, Gate] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 
@@ -355,7 +354,7 @@ def _chosen(request: Request, found: Found) -> Found:
     def header(name: str) -> str | None:
         return header_of(request.head, name)
 
-    choice, led = drawn(found.choices, found.hash_header, header, partial(os.urandom, 8))
+    choice, led = drawn(found.choices, found.hash_header, header, partial(request.shared.lot, 8))
     method = choice.method
     return msgspec.structs.replace(
         found, pool=choice.pool, method=method.name, web=method.web, choices=(), cache=method.cache, led=led

@@ -7,8 +7,6 @@ to the oldest held request at once. What control says of its replicas is taken i
 from __future__ import annotations
 
 import math
-import random
-import time
 from collections.abc import Callable, Mapping
 
 from swell.decide.admit import held_too_long, unavailable
@@ -116,7 +114,7 @@ class Pool:
     def update(self, row: PoolRow) -> None:
         """Take in a row: endpoints that came and went, and why none can be had."""
         self.failing = row.failing
-        self.retry_at = self.shared.now() + row.retry_at - (time.time() + self.shared.control_ahead_s)
+        self.retry_at = self.shared.now() + row.retry_at - (self.shared.wall() + self.shared.control_ahead_s)
         self.refusing = row.closed
         self.timeout_s = row.timeout_s
         self.limit = f"{row.timeout_s:g} s ({row.limited_by}= of the function)"
@@ -181,7 +179,7 @@ class Pool:
         if not self.replicas:
             request.cold = True
         if self.free:
-            self._assign(request, self._fill() if self.batch_max else pick(self.free, random.random()))
+            self._assign(request, self._fill() if self.batch_max else pick(self.free, self.shared.draw()))
         else:
             self._wait(request, first=False)
 
@@ -237,7 +235,7 @@ class Pool:
         """The free replica whose batch is filling, or another one's."""
         last = self.filled
         if last is None or last.place < 0 or not fills(last, self.batch_max):
-            last = self.filled = pick(self.free, random.random())
+            last = self.filled = pick(self.free, self.shared.draw())
         return last
 
     def ask(self) -> None:
@@ -328,7 +326,7 @@ class Pool:
         self.release(replica, self.shared.now())
         self.forget_peak()
         if self.free:
-            self._assign(request, self._fill() if self.batch_max else pick(self.free, random.random()))
+            self._assign(request, self._fill() if self.batch_max else pick(self.free, self.shared.draw()))
         elif not self.moved(request):
             self._wait(request, first=True)
 

@@ -17,7 +17,7 @@ from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 from swell.gateway.tunnel import Tunnel
 from swell.gateway.upstream import Upstream
-from swell.gateway.wheel import Timed
+from swell.gateway.wheel import Slot
 from swell.wire.link import Endpoint
 from swell.wire.websocket import GOING_AWAY
 
@@ -84,7 +84,7 @@ class Replica:
         self.failures = 0
         """Times in a row that it could not be reached."""
         self.busy_since = 0.0
-        self.slot: set[Timed] | None = None
+        self.slot: Slot | None = None
 
     @property
     def open(self) -> bool:

@@ -7,7 +7,6 @@ answered through an upstream connection or by the gateway itself. Whatever happe
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
@@ -28,7 +27,7 @@ from swell.gateway.heads import (
     own_times,
 )
 from swell.gateway.shared import Shared
-from swell.gateway.wheel import Timed
+from swell.gateway.wheel import Slot
 from swell.model.limits import Limits
 from swell.model.request import Led, RequestRecord, Reused, Together, failed
 from swell.wire.http import CACHE, TIMEOUT, ErrorShape, error_body
@@ -202,7 +201,7 @@ class Request:
     """What set the deadline: "1 s (timeout= of the function)"."""
     limit_line: bytes = b""
     """The same as a header for a replica of ours."""
-    slot: set[Timed] | None = None
+    slot: Slot | None = None
     replica: ReplicaSide | None = None
     upstream: UpstreamSide | None = None
     held_bytes: int = 0
@@ -418,7 +417,7 @@ class Request:
                     id=self.id.decode(),
                     pool=pool.key,
                     method=self.call,
-                    received_at=time.time() - total_ms / 1e3,
+                    received_at=self.shared.wall() - total_ms / 1e3,
                     status=status,
                     total_ms=total_ms,
                     phases_ms=self._phases(total_ms, run_ms, batch) if reused is None else (("cache", total_ms),),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Callable, Coroutine
 from typing import Protocol
@@ -60,12 +61,26 @@ class HasLevel(Protocol):
 class Shared:
     """One per gateway. `touched` and `wanted` are told of pools whose level changed (the control link's)."""
 
-    def __init__(self, settings: Settings, incarnation: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        incarnation: str,
+        loop: asyncio.AbstractEventLoop,
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        chance: random.Random | None = None,
+    ) -> None:
+        """`chance`: what replicas and versions are drawn by."""
         self.settings = settings
         self.loop = loop
-        self.now: Callable[[], float] = time.monotonic
+        self.now = now
         """The loop's clock, but exact: uvloop's own stands still within one turn of the loop."""
-        self.wheel = Wheel(loop)
+        self.wall = wall
+        """The machine's clock: seconds since the epoch."""
+        chance = chance or random.Random()
+        self.draw = chance.random
+        self.lot = chance.randbytes
+        self.wheel = Wheel(loop, now)
         self.deaths = Deaths(self.wheel)
         self.ledger = Ledger(settings.slow_ms, settings.records_per_pool, settings.metrics_pools_max)
         self.prices = Prices()

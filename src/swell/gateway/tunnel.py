@@ -15,7 +15,7 @@ from typing import Protocol
 
 from swell.gateway.pausing import Pausing
 from swell.gateway.request import LAST_WORDS_S, Request
-from swell.gateway.wheel import Timed
+from swell.gateway.wheel import Slot
 from swell.model.errors import SwellError
 from swell.wire.hangup import hung_up
 from swell.wire.websocket import GOING_AWAY, POLICY, PONG, Ends, close_frame, frame
@@ -95,7 +95,7 @@ class Tunnel(Pausing):
         self.client_ended = False
         self.refused: SwellError | None = None
         """Why it has to end, where its key opens nothing any more."""
-        self.slot: set[Timed] | None = None
+        self.slot: Slot | None = None
 
     def open(self, head: bytes, rest: bytes) -> None:
         """The replica has agreed: tell the client, and pass on what either sent behind the handshake."""

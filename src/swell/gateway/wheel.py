@@ -12,6 +12,7 @@ import asyncio
 import heapq
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 log = logging.getLogger("swell.gateway")
@@ -22,18 +23,24 @@ TICK_S = 0.05
 class Timed(Protocol):
     """Something that wants to be told when a moment has passed."""
 
-    slot: set[Timed] | None
+    slot: Slot | None
     """Where the wheel keeps it; None while it waits for nothing."""
 
     def due(self, now: float) -> None: ...
 
 
+Slot = dict[Timed, None]
+"""Things due at about the same time. Not a set: their order is then the same in each run of the same things."""
+
+
 class Wheel:
     """Slots of things by the moment (seconds, of the loop's clock) they are due. Each thing is in it at most once."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float] = time.monotonic) -> None:
+        """`now` is the loop's clock, but exact."""
         self._loop = loop
-        self._slots: dict[int, set[Timed]] = {}
+        self._now = now
+        self._slots: dict[int, Slot] = {}
         self._order: list[int] = []
         """The numbers of all slots, as a heap. What is taken away may leave an empty slot behind: it goes once it
         is the first."""
@@ -46,13 +53,13 @@ class Wheel:
     def add(self, thing: Timed, at: float) -> None:
         """Tell `thing` once `at` has passed, instead of when it was to be told before."""
         if thing.slot is not None:
-            thing.slot.discard(thing)
+            thing.slot.pop(thing, None)
         number = max(int(at / TICK_S), self._turned) + 1
         slot = self._slots.get(number)
         if slot is None:
-            slot = self._slots[number] = set()
+            slot = self._slots[number] = {}
             heapq.heappush(self._order, number)
-        slot.add(thing)
+        slot[thing] = None
         thing.slot = slot
         if self._timer is None or number < self._timer_for:
             self._set_timer(number)
@@ -60,7 +67,7 @@ class Wheel:
     def discard(self, thing: Timed) -> None:
         """`thing` waits for nothing any more."""
         if thing.slot is not None:
-            thing.slot.discard(thing)
+            thing.slot.pop(thing, None)
             thing.slot = None
 
     def _set_timer(self, number: int) -> None:
@@ -70,8 +77,9 @@ class Wheel:
         self._timer = self._loop.call_at(number * TICK_S, self._turn)
 
     def _turn(self) -> None:
-        now = time.monotonic()
-        self._turned = int(now / TICK_S)
+        now = self._now()
+        # A clock may say exactly the time of the slot, and its quotient be a little less.
+        self._turned = int(now / TICK_S + 1e-6)
         # Until the end no other timer is set: all that is added meanwhile belongs to a later slot.
         self._timer_for = 0
         order = self._order
@@ -80,7 +88,7 @@ class Wheel:
             # Taken one by one: what is told may take others of this slot away. One that fails must not end
             # everyone's time.
             while slot:
-                thing = slot.pop()
+                thing, _ = slot.popitem()
                 thing.slot = None
                 try:
                     thing.due(now)
