@@ -141,6 +141,30 @@ def test_a_gateway_that_was_forgotten_is_asked_for_its_levels() -> None:
     play(scenario)
 
 
+def test_what_a_gateway_said_before_it_connected_anew_is_forgotten() -> None:
+    """Also where its earlier connection ends later."""
+
+    async def scenario(desk: Desk) -> None:
+        demand = desk.loop.reactor.book.demand
+        told = DemandReport((Level(WORKLOAD.pool, 2, 0),), ttl_s=5.0)
+        before = await desk.call(Hello("gateway", "g1"), told)
+        await until(lambda: WORKLOAD.pool in demand and demand[WORKLOAD.pool].held == 2)
+        again = await desk.call(Hello("gateway", "g1"), KeepAlive(levels=0), AskWanted())
+        # What is not known there is not asked for.
+        assert [type(message) for message in await again.hear()] == [Wanted]
+        assert demand[WORKLOAD.pool].held == 0
+        again.say(told)
+        await until(lambda: demand[WORKLOAD.pool].held == 2)
+        peer = desk.link.gateways["g1"]
+        before.writer.close()
+        await before.writer.wait_closed()
+        again.say(AskWanted())
+        assert [type(message) for message in await again.hear()] == [Wanted]
+        assert (desk.link.gateways, demand[WORKLOAD.pool].held) == ({"g1": peer}, 2)
+
+    play(scenario)
+
+
 def test_each_gateway_is_told_what_the_others_have_in_flight() -> None:
     pool = WORKLOAD.pool
 

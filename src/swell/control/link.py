@@ -480,6 +480,9 @@ class Peer(asyncio.Protocol):
         self.role = hello.role
         if hello.role == "gateway":
             self.name = hello.incarnation
+            if self.name in self.link.gateways:
+                # It is here again before its earlier connection was seen to be broken, and tells what is not zero.
+                self.link.listener.gateway_left(self.name)
             # The others first: this one is told with its table.
             self.link.count_gateways(len({*self.link.gateways, self.name}))
             self.link.gateways[self.name] = self
