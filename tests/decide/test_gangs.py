@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -279,6 +280,23 @@ def test_who_gives_way_is_of_a_lower_priority_whole_and_no_more_than_is_needed(
         assert not preempted(stepped(it))
     seats = [replica.seat for replica in it.world.in_pool(pool)]
     assert [seat.priority for seat in seats if seat is not None] == [priority] * size
+
+
+@pytest.mark.slow
+@given(low_gangs, low_gangs, st.integers(0, 3))
+@hypothesis_settings(max_examples=60)
+def test_nobody_is_started_who_would_have_to_give_way_at_once(
+    low: list[tuple[int, int]], high: list[tuple[int, int]], free: int
+) -> None:
+    """Free room is for who waits with a higher priority, where others that give way make it enough."""
+    it, _ = crowded([each[0] for each in low], [each[1] for each in low])
+    it.world.apply(NodeSeen(it.now, Node("n2", 64.0, MIB * free)))
+    for n, (priority, size) in enumerate(high):
+        app = gang_app(f"high{n}", Gang(size))
+        it.world.apply(AppDeployed(it.now, app))
+        wanted(it, app.workloads[0].pool, 1, priority)
+    started = {action.replica for action in stepped(it).actions if isinstance(action, Start)}
+    assert not started & preempted(stepped(it))
 
 
 def _priority(member: Replica) -> int:

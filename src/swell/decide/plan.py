@@ -78,13 +78,6 @@ class _Planner:
             if revision is not None:
                 self._pool(pool, revision)
         self._grow()
-        # Only now: what others were given of the free room must not be counted on.
-        if self.short or self.short_gangs:
-            self._list_spares()
-        for short in self.short:
-            self._make_room(short)
-        for growth, gang, why_not in self.short_gangs:
-            self._make_gang_room(growth, gang, why_not)
         # Last, and out of free room alone: nobody waits for a reserve, nor goes for one.
         for growth in self.growths:
             while growth.reserve and not growth.needed and self._placed(growth, growth.reserve, reserve=True):
@@ -174,6 +167,9 @@ class _Planner:
         while turns:
             _, have, name, number = turns[0]
             growth = self.growths[number]
+            if self.short_gangs and growth.priority < self.short_gangs[0][0].priority:
+                # Whoever is started now would only give way again.
+                self._go_for_room()
             if self._placed(growth, growth.needed):
                 growth.needed.pop()
                 del growth.priorities[-1:]
@@ -181,6 +177,7 @@ class _Planner:
                     heapq.heapreplace(turns, (-growth.priority, have + 1, name, number))
                     continue
             heapq.heappop(turns)
+        self._go_for_room()
 
     def _placed(self, growth: Growth, whys: list[str], reserve: bool = False) -> bool:
         """Start the next one of `whys`; False where there is no room for it."""
@@ -287,12 +284,26 @@ class _Planner:
 
     # -- memory and room ---------------------------------------------------------------------
 
+    def _go_for_room(self) -> None:
+        """Make room for those that found none, now that all others of their priority have what they were given."""
+        if not (self.short or self.short_gangs):
+            return
+        self._list_spares()
+        for short in self.short:
+            self._make_room(short)
+        for growth, gang, why_not in self.short_gangs:
+            self._make_gang_room(growth, gang, why_not)
+        self.short, self.short_gangs = [], []
+        for growth in self.growths:
+            growth.templates = [each for each in growth.templates if each.id not in self.stopping]
+
     def _list_spares(self) -> None:
         """Computed once for all short pools. A pool of unknown demand gives nothing up; demand used here is recorded so
         a replay chooses the same."""
         leaving = self.stopping | self.forked
         pools = [(pool, self.demand.get(pool)) for pool in self.world.by_pool]
         found = [each for pool, level in pools if level is not None for each in spare(self.world, pool, level, leaving)]
+        self.spares = {}
         self.coming = {node: room.copy() for node, room in self._free().items()}
         for replica in self.world.replicas.values():
             if replica.node in self.coming and (replica.phase is Phase.DRAINING or replica.id in self.stopping):
@@ -336,7 +347,9 @@ class _Planner:
             self._stop(each.replica.id, "reclaimed", grace_s, why)
             # Its pool may be none of those that are planned now, and has less from here on.
             self._look(each.replica.pool, self.now)
-        self.reach[node].hold(self.coming[node].take(needs))
+        part = self.coming[node].take(needs)
+        for rooms in (self._free(), self.reach):
+            rooms[node].hold(part)
 
     def _make_gang_room(self, growth: Growth, gang: Gang, why_not: str) -> None:
         """The same for a gang, which may have the room of gangs of a lower priority, too."""
@@ -369,8 +382,8 @@ class _Planner:
             self._stop(first.id, each.reason, self.policy.preempt_grace_s if each.reason == PREEMPTED else grace_s, why)
             self._look(first.pool, self.now)
         for node, part in placed:
-            self.coming[node].hold(part)
-            self.reach[node].hold(part)
+            for rooms in (self._free(), self.coming, self.reach):
+                rooms[node].hold(part)
 
     def _giving(self, priority: int) -> Iterator[Giving]:
         """What may go for a gang of that priority: what goes first is first."""
