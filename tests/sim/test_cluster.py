@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import os
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -20,11 +19,14 @@ from swell.control import reactor as reactor_module
 from swell.control.reactor import Effects, Reactor
 from swell.decide import drive as drive_module
 from swell.decide import plan as plan_module
+from swell.decide import split as split_module
 from swell.decide.drive import Owed
 from swell.decide.scale import PoolState, Scaled, scale
 from swell.decide.spare import Spare, spare
 from swell.decide.split import Choice
 from swell.engines.fake import FakeEngine
+from swell.gateway import pool as pool_module
+from swell.gateway import replicas as replicas_module
 from swell.model.demand import Demand
 from swell.model.events import Event, NodeSeen, PlanCommitted
 from swell.model.orders import Order, StartOrder
@@ -32,10 +34,8 @@ from swell.model.plan import Start, Stop
 from swell.model.replica import Phase, Replica
 from swell.model.resources import Needs, Room
 from swell.model.world import World
-from swell.sim import gateway as gateway_module
 from swell.sim.clock import Timeline
 from swell.sim.cluster import Cluster, Outcome
-from swell.sim.gateway import SimGateway
 from swell.sim.kept import kept
 from swell.sim.replay import replay
 from swell.sim.scenario import run, scenario
@@ -201,7 +201,7 @@ def test_it_notices_an_engine_that_starts_a_replica_for_each_copy_of_its_order(m
 
 def test_it_notices_a_world_that_believes_late_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Replica, "may_become", lambda self, phase: True)
-    assert any("was ready and is starting" in problem for problem in _broken_by(range(5)))
+    assert any("was ready and is starting" in problem for problem in _broken_by(range(5, 8)))
 
 
 def test_it_notices_replicas_that_are_never_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,39 +311,14 @@ def test_it_notices_a_planner_that_starves_who_waits_beside_what_is_idle(monkeyp
     assert any("nothing was started though there is room" in problem for problem in broken)
 
 
-@pytest.mark.parametrize(
-    ("deaf_to", "named"),
-    [
-        (["_late"], "ended .* s late"),
-        (["_waited"], "was begun .* s late"),
-        (["_late", "_answered"], "was never answered"),
-    ],
-    ids=["at work", "held", "lost"],
-)
-def test_it_notices_requests_that_outlive_their_deadline(
-    deaf_to: Sequence[str], named: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outcome = Cluster(1, HASTY).run()
-    assert outcome.broken == ()
-    assert min(outcome.deadline, outcome.held, outcome.answered) > 10
-    for clock in deaf_to:
-        monkeypatch.setattr(SimGateway, clock, lambda self, request: None)
-    assert any(re.search(rf": request \d+ {named}", problem) for problem in Cluster(1, HASTY).run().broken)
-
-
 def test_it_notices_drains_that_cut_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module, "drain_grace_s", lambda *_: 0.0)
     broken = Cluster(1, msgspec.structs.replace(CALM, work_s=3.0)).run().broken
     assert any("was cut (superseded) while it worked" in problem for problem in broken)
 
 
-CALM = Scenario(
-    node_cpu=64.0, node_memory_mib=128 * 1024, report_s=0.1, redeploy_every_s=10.0, control_crash_every_s=20.0
-)
+CALM = Scenario(node_cpu=64.0, node_memory_mib=128 * 1024, redeploy_every_s=10.0, control_crash_every_s=20.0)
 CROWDED = Scenario(workloads=5, nodes=1, rate=0.1, min_replicas=1, idle_s=600.0, work_s=2.0, node_memory_mib=2560)
-
-
-HASTY = Scenario(work_s=2.0, timeout_s=4.0, hold_s=3.0, deadline_s=6.0, rate=4.0, replica_crash_every_s=10.0)
 
 
 def test_where_nothing_goes_wrong_every_request_is_answered() -> None:
@@ -363,7 +338,6 @@ SEVERAL = Scenario(
     busy_s=400.0,
     rate=8.0,
     max_inputs=1,
-    report_s=0.1,
     gateways=2,
     hop_s=0.01,
     split_every_s=8.0,
@@ -396,8 +370,8 @@ def test_it_notices_a_replica_that_admits_everything(monkeypatch: pytest.MonkeyP
 
 def test_it_notices_a_gateway_that_does_not_ask_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """And believes for ever what it was told."""
-    monkeypatch.setattr(gateway_module, "likeliest", lambda full, asked: [])
-    monkeypatch.setattr(gateway_module, "FORGET_S", 60.0)
+    monkeypatch.setattr(pool_module, "likeliest", lambda full, asked: [])
+    monkeypatch.setattr(replicas_module, "BUSY_REST_S", 60.0)
     assert _noticed("is free")
 
 
@@ -406,7 +380,7 @@ def test_it_notices_shares_that_are_not_kept(defect: str, monkeypatch: pytest.Mo
     def wrong(choices: Sequence[Choice], key: bytes, header: Any) -> Choice:
         return choices[0] if defect == "the main one takes all" else choices[key[0] % len(choices)]
 
-    monkeypatch.setattr(gateway_module, "choose", wrong)
+    monkeypatch.setattr(split_module, "choose", wrong)
     assert _noticed("requests")
 
 
@@ -431,7 +405,7 @@ def test_more_are_answered_than_with_one_replica_each(monkeypatch: pytest.Monkey
     assert answered > sum(_unqueued(seed).answered for seed in range(40))
 
 
-CRASHES = Scenario(rate=0.2, work_s=2.0, replica_crash_every_s=1.0, report_s=0.1)
+CRASHES = Scenario(rate=0.2, work_s=2.0, replica_crash_every_s=1.0)
 
 
 def test_nobody_is_started_for_requests_that_ended_with_their_replica() -> None:
@@ -467,7 +441,7 @@ def test_when_the_pools_that_are_due_want_nothing_more_no_other_does(monkeypatch
 
     real = Reactor.step
     monkeypatch.setattr(Reactor, "step", step)
-    for seed in (3, 13, 20, 36, 52, 80):
+    for seed in (3, 13, 20, 35, 52, 80):
         run(seed)
     assert more == []
 

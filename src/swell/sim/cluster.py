@@ -12,8 +12,8 @@ from swell.model.events import AppDeployed
 from swell.sim.call_promises import CallPromises
 from swell.sim.callers import Callers
 from swell.sim.faults import KINDS, Faults
-from swell.sim.gateway import Request
 from swell.sim.promises import Promises
+from swell.sim.served import Request
 from swell.sim.settings import Scenario
 from swell.sim.system import System
 from swell.wire.api import Rescale
@@ -118,7 +118,7 @@ class Cluster(System):
 
     def _schedule_requests(self) -> None:
         scenario, chance = self.scenario, self.stream("demand")
-        doors, callers = self.stream("doors"), self.stream("callers")
+        doors = self.stream("doors")
         for number in range(scenario.workloads):
             if scenario.gang(number) is not None:
                 continue
@@ -130,7 +130,6 @@ class Cluster(System):
                     came_at=at,
                     until=at + scenario.deadline_s,
                     work_s=chance.expovariate(1 / scenario.work_s),
-                    caller=callers.randbytes(8),
                 )
                 gateway = doors.choice(self.gateways)
                 self.requests.append(request)

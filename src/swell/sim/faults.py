@@ -75,7 +75,7 @@ class Faults:
             "node loss": self._lose_node,
             "node leave": self._leave_node,
             "control crash": self._crash_control,
-            "gateway crash": self.system.links.crash,
+            "gateway crash": self._crash_gateway,
             "gateway partition": self._part_gateway,
             "clock set": self._set_clock,
             "redeploy": self._redeploy,
@@ -122,8 +122,11 @@ class Faults:
             system.hung_until[chance.choice(alive)] = system.time.now() + chance.choice(HANGS_S)
         return bool(alive)
 
+    def _crash_gateway(self, chance: Random) -> bool:
+        return self.system.links.crash(self.system.gateways, chance)
+
     def _part_gateway(self, chance: Random) -> bool:
-        return self.system.links.partition(chance, self.system.scenario.gateway_partition_s)
+        return self.system.links.partition(self.system.gateways, chance, self.system.scenario.gateway_partition_s)
 
     def _set_clock(self, chance: Random) -> bool:
         self.system.machine.set_by_s += chance.choice(SET_BY_S)

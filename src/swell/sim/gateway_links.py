@@ -1,13 +1,14 @@
-"""How do gateways and control hear of each other? Control's end of each connection is the one that is shipped.
+"""How do gateways and control hear of each other? Both ends of each connection are those that are shipped.
 
 What is said arrives at once, or never: a connection may carry nothing for a while, and breaks then.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -16,13 +17,11 @@ from swell.control.link import ControlLink, Peer
 from swell.control.reactor import Reactor
 from swell.sim.clock import Timeline
 from swell.sim.gateway import SimGateway
-from swell.wire.frames import Unpacker, pack
-from swell.wire.link import Down, Hello, KeepAlive, Level, Table, TableDelta, TellAll
+from swell.sim.process import Process
+from swell.wire.link import Level, Table, TableDelta
 
-BEAT_S = 1.0
-"""A gateway says so often that it is there."""
-BACK_S = 1.0
-"""One that lost control, or began anew, is connected within this time."""
+AWAY_S = 1.0
+"""Another incarnation of control listens within this time."""
 NOTICED_S = 0.2
 """Control notices within this time that a connection broke: perhaps when there is a new one already."""
 DOWN_S = 2.0
@@ -35,49 +34,39 @@ class Site(Protocol):
     time: Timeline
     clock: SystemClock
     reactor: Reactor
+    happened: int
 
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None: ...
     def left(self, gateway: str) -> None:
         """Its connection broke."""
         ...
 
-    def every(self, period_s: float, do: Callable[[], None]) -> None: ...
-    def count(self, what: str) -> None: ...
     def broke(self, problem: str) -> None: ...
 
 
-class Wire:
-    """A gateway's end of one connection, and what control's end writes to."""
+class Half(asyncio.Transport):
+    """One end of a connection: `carry` takes what is written to the other, `ended` is called where it is closed."""
 
-    def __init__(self, links: GatewayLinks, gateway: SimGateway, peer: Peer) -> None:
-        self.peer = peer
-        self.silent = False
-        """What is said on it is lost, and nobody knows."""
-        self._links = links
-        self._gateway = gateway
+    def __init__(self, carry: Callable[[bytes], None], ended: Callable[[], None]) -> None:
+        super().__init__()
+        self._carry = carry
+        self._ended = ended
         self._closing = False
-        self._unpacker: Unpacker[Down] = Unpacker(Down)
-        peer.connection_made(self)  # type: ignore[arg-type]
 
-    def say(self, message: object) -> None:
-        """To control."""
-        if not (self.silent or self._closing):
-            self.peer.data_received(pack(message))
+    def write(self, data: Any) -> None:
+        if not self._closing:
+            self._carry(bytes(data))
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._ended()
+
+    abort = close
 
     def cut(self) -> None:
         """Nothing comes over it any more. That it ended is heard of by itself."""
         self._closing = True
-
-    # -- what control asks of it -----------------------------------------------------------------
-
-    def write(self, frame: bytes) -> None:
-        for message in self._unpacker.feed(frame) if not self.silent else ():
-            match message:
-                case Table() | TableDelta():
-                    if not self._gateway.take_table(message):
-                        self._links.site.broke(f"{self._gateway.name} was told a change that does not follow its table")
-                case TellAll():
-                    self._gateway.tell_all()
 
     def is_closing(self) -> bool:
         return self._closing
@@ -85,36 +74,72 @@ class Wire:
     def get_write_buffer_size(self) -> int:
         return 0
 
-    def close(self) -> None:
-        """As control does with what it cannot use."""
-        self._links.site.broke(f"control cut off {self._gateway.name}")
+
+class Wire:
+    """One connection."""
+
+    def __init__(
+        self, site: Site, gateway: SimGateway, process: Process, protocol: asyncio.Protocol, control: ControlLink
+    ) -> None:
+        self.silent = False
+        """What is said on it is lost, and nobody knows."""
+        self.peer = Peer(control)
+        self.up = Half(self._said, lambda: site.broke(f"{gateway.name} was told a change that does not follow"))
+        """The gateway's end."""
+        self._down = Half(self._told, lambda: site.broke(f"control cut off {gateway.name}"))
+        self._site = site
+        self._process = process
+        self._protocol = protocol
+        self.peer.connection_made(self._down)
+
+    @property
+    def greeted(self) -> bool:
+        """Control knows whose it is, and told it the table."""
+        return bool(self.peer.role)
+
+    def _said(self, data: bytes) -> None:
+        """To control, once the gateway has done what it is at."""
+        self._site.happened += 1
+
+        def arrived() -> None:
+            if not (self.silent or self.up.is_closing()):
+                self.peer.data_received(data)
+
+        self._site.time.after(0.0, arrived)
+
+    def _told(self, data: bytes) -> None:
+        if not self.silent:
+            self._process.do(lambda: self._protocol.data_received(data))
+
+    def cut(self) -> None:
+        """The gateway sees that in a moment."""
+        self.up.cut()
+        self._down.cut()
+        self._site.time.after(0.0, lambda: self._process.do(lambda: self._protocol.connection_lost(None)))
 
 
 class GatewayLinks:
     """Those of all gateways, with one incarnation of control after the other."""
 
-    def __init__(self, site: Site, gateways: Sequence[SimGateway], chance: Random) -> None:
+    def __init__(self, site: Site, chance: Random) -> None:
         self.site = site
-        self._gateways = gateways
         self._chance = chance
         self._wires: dict[SimGateway, Wire] = {}
         self._unnoticed = 0
         """Connections that broke, of which control has not heard."""
+        self._listens_at = 0.0
         self._control = self._listening(0)
         self._control.open()
-        for gateway in gateways:
-            self._connect(gateway)
-        site.every(BEAT_S, self._beat)
 
     # -- control ---------------------------------------------------------------------------------
 
     def begin(self, epoch: int) -> None:
-        """Another incarnation of control listens. It tells nobody anything before it knows what runs."""
-        for gateway, wire in self._wires.items():
+        """Another incarnation of control listens, soon. It tells nobody anything before it knows what runs."""
+        wires, self._wires = self._wires, {}
+        for wire in wires.values():
             wire.cut()
-            self._reconnect(gateway)
-        self._wires.clear()
         self._unnoticed = 0
+        self._listens_at = self.site.time.now() + self._chance.uniform(0.0, AWAY_S)
         self._control = self._listening(epoch)
 
     def open(self) -> None:
@@ -123,6 +148,9 @@ class GatewayLinks:
 
     def publish(self, delta: TableDelta) -> None:
         self._control.publish(delta)
+
+    def tell_end(self, replica: str, why: str) -> None:
+        self._control.tell_end(replica, why)
 
     def _listening(self, epoch: int) -> ControlLink:
         return ControlLink(epoch, self, hear=lambda _fact: None)  # type: ignore[arg-type]
@@ -140,6 +168,9 @@ class GatewayLinks:
         book.renew(gateway, self.site.clock.now())
         return book.knows(gateway, levels)
 
+    def heard_requests(self, *told: object) -> None:
+        """What finished is for people to read."""
+
     def loaded(self) -> Collection[str]:
         """Nobody is told what others have: that is an estimate, and no promise needs it."""
         return ()
@@ -152,38 +183,25 @@ class GatewayLinks:
 
     # -- gateways --------------------------------------------------------------------------------
 
-    def say(self, gateway: SimGateway, message: object) -> None:
-        """To control, where it is there."""
-        wire = self._wires.get(gateway)
-        if wire is not None:
-            wire.say(message)
+    def connect(self, gateway: SimGateway, process: Process, protocol: asyncio.Protocol) -> Half | None:
+        """One asks for it; None where nobody listens."""
+        if self.site.time.now() < self._listens_at:
+            return None
+        wire = self._wires[gateway] = Wire(self.site, gateway, process, protocol, self._control)
+        return wire.up
 
     def linked(self, gateway: SimGateway) -> bool:
         """Does each hear what the other says?"""
         wire = self._wires.get(gateway)
-        return wire is not None and not wire.silent
+        return wire is not None and wire.greeted and not wire.silent
 
     @property
     def sure(self) -> bool:
         """Does control believe nothing of a gateway that is not so any more?"""
         return not self._unnoticed and not any(wire.silent for wire in self._wires.values())
 
-    def _beat(self) -> None:
-        for gateway, wire in self._wires.items():
-            wire.say(KeepAlive(levels=gateway.levels))
-
-    def _reconnect(self, gateway: SimGateway) -> None:
-        self.site.time.after(self._chance.uniform(0.05, BACK_S), lambda: self._connect(gateway))
-
-    def _connect(self, gateway: SimGateway) -> None:
-        if gateway.down or gateway in self._wires:
-            return
-        wire = self._wires[gateway] = Wire(self, gateway, Peer(self._control))
-        wire.say(Hello(role="gateway", incarnation=gateway.name))
-        gateway.tell_all()
-
     def _break(self, gateway: SimGateway) -> None:
-        """The gateway sees it at once, control a while later."""
+        """The gateway sees it at once, and connects anew; control a while later."""
         wire = self._wires.pop(gateway, None)
         if wire is None:
             return
@@ -200,9 +218,9 @@ class GatewayLinks:
 
     # -- what goes wrong -------------------------------------------------------------------------
 
-    def partition(self, chance: Random, longest_s: float) -> bool:
+    def partition(self, gateways: Sequence[SimGateway], chance: Random, longest_s: float) -> bool:
         """A connection carries nothing for a while; then it is seen to be broken, and made anew."""
-        gateway = chance.choice(list(self._gateways))
+        gateway = chance.choice(gateways)
         wire = self._wires.get(gateway)
         if wire is None or wire.silent:
             return False
@@ -211,22 +229,16 @@ class GatewayLinks:
         def broken() -> None:
             if self._wires.get(gateway) is wire:
                 self._break(gateway)
-                self._reconnect(gateway)
 
         self.site.time.after(min(chance.choice([0.1, 3.0, 20.0]), longest_s), broken)
         return True
 
-    def crash(self, chance: Random) -> bool:
+    def crash(self, gateways: Sequence[SimGateway], chance: Random) -> bool:
         """The process of one. Who comes meanwhile waits for the next: the supervisor keeps the socket."""
-        gateway = chance.choice(list(self._gateways))
+        gateway = chance.choice(gateways)
         if gateway.down:
             return False
-        self._break(gateway)
         gateway.crash()
-
-        def again() -> None:
-            gateway.begin()
-            self._reconnect(gateway)
-
-        self.site.time.after(chance.uniform(0.1, DOWN_S), again)
+        self._break(gateway)
+        self.site.time.after(chance.uniform(0.1, DOWN_S), gateway.begin)
         return True

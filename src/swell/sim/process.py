@@ -62,12 +62,13 @@ class Process(asyncio.AbstractEventLoop):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """What is called inside is called by this process."""
+        """What is called inside is called by this process, also where another one is being followed."""
+        before = asyncio.events._get_running_loop()
         asyncio.events._set_running_loop(self)
         try:
             yield
         finally:
-            asyncio.events._set_running_loop(None)
+            asyncio.events._set_running_loop(before)
 
     def do(self, what: Callable[[], object]) -> None:
         """Now, as this process; nothing where it is dead."""

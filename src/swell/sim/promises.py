@@ -8,6 +8,10 @@ from collections import Counter
 from swell.control.reactor import Effects
 from swell.decide.check import check
 from swell.engines.fake import FakeEngine
+from swell.gateway.pool import Pool
+from swell.gateway.replicas import DEAD_REST_MAX_S
+from swell.gateway.request import LAST_WORDS_S
+from swell.gateway.wheel import TICK_S
 from swell.model.ends import GANG_BROKEN, ORDERED, PREEMPTED
 from swell.model.events import Event, PlanCommitted
 from swell.model.plan import Start
@@ -17,10 +21,15 @@ from swell.model.workload import workload_of
 from swell.sim.faults import HANGS_S
 from swell.sim.gateway import SimGateway
 from swell.sim.system import System
+from swell.wire.link import PoolRow
 
 IN_VAIN_S = 20.0
 """Who waits beside room for another replica has one under way sooner: it takes `reclaim_after_s`, and what facts and
 levels take to be heard."""
+
+
+BESIDE_S = DEAD_REST_MAX_S + 1.0
+"""Who waits beside a free slot has it sooner: a replica that was not reached rests, and one that was full is asked."""
 
 
 class Promises:
@@ -31,6 +40,8 @@ class Promises:
         self._phases: dict[str, Phase] = {}
         self._waits: dict[str, float] = {}
         """Pool → since when it waits beside room for it."""
+        self._beside: dict[tuple[str, str], float] = {}
+        """Gateway and replica → since when requests wait there, and it has a free slot."""
 
     def begin_anew(self) -> None:
         """A new incarnation of control knows of no phases."""
@@ -50,9 +61,11 @@ class Promises:
         linked = [gateway for gateway in self.system.gateways if self.system.links.linked(gateway)]
         self._traffic_is_where_it_is_served(linked)
         keeper = self.system.reactor.keeper
-        whole = (keeper.pools, keeper.routes)
-        if any((gateway.pools, gateway.routes) != whole for gateway in linked):
-            self.system.broke("the gateway's table, made of deltas, is not the table control would send whole")
+        rows = {row.pool: _as_row(row) for row in keeper.pools.values()}
+        for gateway in linked:
+            known = {key: _as_known(pool) for key, pool in gateway.pools.items()}
+            if (gateway.routes, known) != (keeper.routes, rows):
+                self.system.broke("the gateway's table, made of deltas, is not the table control would send whole")
 
     def _never_reclaimed_unready(self, events: tuple[Event, ...]) -> None:
         for event in events:
@@ -102,7 +115,7 @@ class Promises:
         now, world, waiting = system.time.now(), system.reactor.world, {}
         going = {replica.node for replica in world.replicas.values() if replica.phase is Phase.DRAINING}
         linked = [gateway for gateway in system.gateways if system.links.linked(gateway)]
-        for pool in dict.fromkeys(pool for gateway in linked for pool, held in gateway.held.items() if held):
+        for pool in dict.fromkeys(pool for gateway in linked for pool in gateway.held):
             workload, revision = world.workload(pool), world.revision(pool)
             if workload is None or revision is None or pool in world.failures:
                 continue
@@ -116,16 +129,19 @@ class Promises:
         self._waits = waiting
 
     def nobody_waits_beside_a_free_slot(self) -> None:
-        """Once no message is under way. A gateway knows of others' inputs only what it was told."""
-        system = self.system
-        for gateway in system.gateways if not system.flying else ():
+        """Not for long: a gateway knows of others' inputs only what it was told."""
+        system, beside = self.system, {}
+        now = system.time.now()
+        for gateway in system.gateways:
             for pool, held in gateway.held.items():
-                for endpoint in gateway.pools[pool].replicas if held and pool in gateway.pools else ():
-                    if system.hangs(endpoint.replica):
+                for id in gateway.pools[pool].replicas:
+                    slots = system.slots_of.get(id)
+                    if system.hangs(id) or not system.listens(id) or (slots is not None and slots.free <= 0):
                         continue
-                    slots = system.slots_of.get(endpoint.replica)
-                    if system.listens(endpoint.replica) and (slots is None or slots.free > 0):
-                        system.broke(f"{len(held)} wait at {gateway.name} for {pool}, and {endpoint.replica} is free")
+                    since = beside[gateway.name, id] = self._beside.get((gateway.name, id), now)
+                    if now - since > BESIDE_S:
+                        system.broke(f"{held} wait at {gateway.name} for {pool}, and {id} is free")
+        self._beside = beside
 
     def _fits(self, needs: Needs, engine: FakeEngine) -> bool:
         """Is there room on a node for another replica, beside what works, starts, or is in a minimum?"""
@@ -133,7 +149,7 @@ class Promises:
         if not engine.alive or engine.node.leaving_at is not None or not system.reaches(engine.node.id):
             return False
         room, idle = engine.node.room(), Counter[str]()
-        wanted = {pool for gateway in system.gateways for pool, held in gateway.held.items() if held}
+        wanted = {pool for gateway in system.gateways for pool in gateway.held}
         wanted.update(system.queue.keeper.wants.levels if system.queue is not None else ())
         for id, fake in engine.replicas.items():
             order, working = fake.order, system.works(id)
@@ -152,7 +168,8 @@ class Promises:
     def rest(self) -> None:
         """At the end: everything was answered, and all is at zero."""
         system = self.system
-        slack_s = 1e-6 + system.scenario.hop_s + (max(HANGS_S) if system.scenario.replica_hang_every_s else 0.0)
+        slack_s = LAST_WORDS_S + 2 * (TICK_S + system.scenario.hop_s)
+        slack_s += max(HANGS_S) if system.scenario.replica_hang_every_s else 0.0
         for request in system.requests:
             held = request.came_at + system.scenario.hold_s
             begun = request.begun_at < math.inf
@@ -179,3 +196,13 @@ class Promises:
             for id, times in engine.starts.items():
                 if times > 1:
                     system.broke(f"{id} was started {times} times")
+
+
+def _as_row(row: PoolRow) -> tuple[object, ...]:
+    """What a gateway is to know of a pool."""
+    return sorted(each.replica for each in row.replicas), row.max_inputs, row.timeout_s, row.failing, row.closed
+
+
+def _as_known(pool: Pool) -> tuple[object, ...]:
+    """What it knows."""
+    return sorted(pool.replicas), pool.max_inputs, pool.timeout_s, pool.failing, pool.refusing

@@ -30,11 +30,11 @@ from swell.model.workload import Revision, revision_of
 from swell.model.world import World
 from swell.sim.clock import Timeline
 from swell.sim.disk import Database, Disk, Memory
-from swell.sim.gateway import Request
 from swell.sim.network import Link
 from swell.sim.process import process_of
 from swell.sim.replica import Around
 from swell.sim.runner import Runner
+from swell.sim.served import Request
 from swell.sim.settings import QueueSettings
 from swell.sim.slots import Slots
 from swell.wire.calls import CallEnd, Down, Ended, Holding, NewCall

@@ -1,34 +1,28 @@
 """What does a simulated replica do with queued calls? It speaks as `runtime` does with a runner, and shares its slots.
 
-Beside these come what gateways send, which `sim/gateway` says in values: both fill the same slots.
+Beside these comes what gateways send (`sim/served`): both fill the same slots.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
-from typing import Any
 
 import msgspec
 
-from swell.decide.room import Told
 from swell.model.orders import StartOrder
-from swell.runtime.turns import KEPT_S
 from swell.sim.clock import Timeline
-from swell.sim.gateway import Request
-from swell.sim.process import Process
+from swell.sim.served import Request
 from swell.sim.slots import Slots, Ticket
+from swell.sim.wires import End, Wire, answer
 from swell.wire.calls import Lease
 from swell.wire.child import KeptCall
-from swell.wire.http import BUSY, ERROR, FREE, HAND_OUT, REMAINING_MS, REQUEST_ID, RUN_US
+from swell.wire.http import ERROR, HAND_OUT, REMAINING_MS, REQUEST_ID, RUN_US
 
 HOP_S = 0.0005
 """The longest way of bytes between a runner and its replicas."""
 LONG_S = 40.0
 """What a call that takes long takes beside what others do."""
-WAIT_S = 5.0
-"""How long a question for a slot waits."""
 
 
 class Fates(msgspec.Struct, frozen=True):
@@ -109,85 +103,7 @@ class Around:
         self.time.at(self.arrival(), do)
 
     def arrival(self) -> float:
-        """When something arrives that is sent now."""
         return self.time.now() + self.chance.uniform(0.1, 1.0) * HOP_S
-
-
-class Socket:
-    """What a lane looks at of it when its replica has ended: nothing is left to be read."""
-
-    def fileno(self) -> int:
-        raise OSError("closed")
-
-
-class Wire(asyncio.Transport):
-    """A runner's end of a connection to a replica. What is sent on it arrives in order, each way."""
-
-    def __init__(self, around: Around, process: Process, protocol: asyncio.Protocol, replica: Replica) -> None:
-        super().__init__()
-        self._around = around
-        self._process = process
-        self._protocol = protocol
-        self._replica = replica
-        self._served = Served(replica, self)
-        self._closing = False
-        self._sent_at = self._answered_at = 0.0
-        self.unread = 0
-        """Requests that are on their way."""
-
-    def write(self, data: Any) -> None:
-        if self._closing:
-            return
-        self.unread += 1
-
-        def arrived() -> None:
-            self.unread -= 1
-            # Where its runner is gone nothing is begun any more: the kernel says so.
-            if not self._closing:
-                self._served.received(bytes(data))
-
-        self._send(lambda: self._around.once_awake(self._replica.id, arrived))
-
-    def write_eof(self) -> None:
-        self._send(self._served.cancelled)
-
-    def abort(self) -> None:
-        if not self._closing:
-            self._closing = True
-            self._send(self._served.closed)
-            self._around.hop(lambda: self._process.do(lambda: self._protocol.connection_lost(None)))
-
-    close = abort
-
-    def is_closing(self) -> bool:
-        return self._closing
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return Socket() if name == "socket" else default
-
-    def _send(self, arrived: Callable[[], None]) -> None:
-        self._sent_at = max(self._sent_at, self._around.arrival())
-        self._around.time.at(self._sent_at, arrived)
-
-    # -- for the replica -------------------------------------------------------------------------
-
-    def answer(self, data: bytes) -> None:
-        self._answered_at = max(self._answered_at, self._around.arrival())
-        self._around.time.at(self._answered_at, lambda: self._process.do(lambda: self._heard(data)))
-
-    def _heard(self, data: bytes) -> None:
-        if not self._closing:
-            self._protocol.data_received(data)
-
-    def reset(self) -> None:
-        """The replica is gone, or has closed it."""
-        if not self._closing:
-            self._closing = True
-            error = ConnectionResetError(104, "reset") if self.unread else None
-            self._process.do(lambda: self._protocol.connection_lost(error))
 
 
 class Replica:
@@ -386,87 +302,34 @@ class Work:
             listener.wire.answer(self.answer)
 
 
-class Served:
-    """A replica's end of a connection."""
+class Served(End):
+    """A replica's end of a connection that calls come on."""
 
     def __init__(self, replica: Replica, wire: Wire) -> None:
-        self.wire = wire
+        super().__init__(wire, replica.around, lambda: replica.slots, lambda: replica.takes)
         self.work: Work | None = None
         """What it is to be told of."""
         self._replica = replica
-        self._ticket: Ticket | None = None
-        self._open = True
 
-    def received(self, data: bytes) -> None:
-        if not self._open:
-            return
-        head = data.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
-        if head[0].startswith("POST /slot "):
-            self._ask()
-            return
+    def serve(self, line: str, headers: Mapping[str, str], body: bytes) -> None:  # noqa: ARG002 - what it says is nothing
         lease = headers[REQUEST_ID.lower()], int(headers[HAND_OUT.lower()])
-        if head[0].startswith("POST /kept ") or lease in self._replica.kept:
+        if line.startswith("POST /kept ") or lease in self._replica.kept:
             self.work = self._replica.kept.get(lease)
         else:
-            ticket, self._ticket = self._ticket, None
-            self.work = self._replica.begin(lease, int(headers[REMAINING_MS.lower()]) / 1000, ticket)
+            self.work = self._replica.begin(lease, int(headers[REMAINING_MS.lower()]) / 1000, self._taken())
         if self.work is not None:
             self.work.listen(self)
         else:
-            self._refuse(503)
+            self.refuse(503)
 
     def cancelled(self) -> None:
         """The runner wants nothing of what it sent."""
         if self.work is not None:
             self.work.stop()
-        self.closed()
-        self.wire.reset()
+        super().cancelled()
 
     def closed(self) -> None:
         """What runs goes on."""
-        self._open = False
         if self.work is not None and self.work.listener is self:
             self.work.listener = None
-        if self._ticket is not None:
-            self._replica.slots.leave(self._ticket)
-
-    # -- a question for a slot -------------------------------------------------------------------
-
-    def _ask(self) -> None:
-        if not self._replica.takes:
-            self._refuse(410)
-            return
-        slots, after = self._replica.slots, self._replica.around.time.after
-
-        def given(_ticket: Ticket, told: Told) -> None:
-            after(KEPT_S, unused)
-            self._answer(200, f"{FREE}: {told.free} {told.waiting}\r\n")
-
-        def unused() -> None:
-            if self._ticket is ticket:
-                self._ticket = None
-                slots.leave(ticket)
-
-        def in_vain() -> None:
-            if self._ticket is ticket and ticket in slots.line.waiting:
-                self._ticket = None
-                slots.leave(ticket)
-                self._refuse(503)
-
-        ticket = self._ticket = Ticket(given)
-        after(WAIT_S, in_vain)
-        slots.ask(ticket)
-
-    def _refuse(self, status: int) -> None:
-        self._answer(status, f"{BUSY}: 1\r\n")
-
-    def _answer(self, status: int, headers: str) -> None:
-        if self._open:
-            self.wire.answer(answer(status, headers, b"{}"))
-
-
-def answer(status: int, headers: str, body: bytes) -> bytes:
-    """As it is sent."""
-    usual = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    return f"HTTP/1.1 {status} X\r\n{usual}{headers}\r\n".encode() + body
+        super().closed()

@@ -19,11 +19,12 @@ from swell.model.orders import StartOrder
 from swell.model.replica import OVER, Phase
 from swell.runtime.runner.queued.calls import HOLDING_S, LOCAL, QueuedCalls
 from swell.sim.clock import Timeline
-from swell.sim.gateway import Request
 from swell.sim.network import Link
 from swell.sim.process import Process, process_of
-from swell.sim.replica import Around, Replica, Wire
+from swell.sim.replica import Around, Replica, Served
+from swell.sim.served import Request
 from swell.sim.slots import Slots
+from swell.sim.wires import Wire
 from swell.wire.calls import Down, Ended, EndedHeard, Grant, Holding, Lease, Resume, Revoke
 from swell.wire.child import Forget
 from swell.wire.paths import Home
@@ -238,6 +239,6 @@ class Runner:
         # One that drains answers for what it has, and takes nothing new.
         if id not in self.engine.replicas or self.engine.replicas[id].phase is Phase.STARTING:
             return None
-        wire = Wire(self._around, process, protocol, self._replica(id))
+        wire = Wire(self._around, process, protocol, id, partial(Served, self._replica(id)))
         self._wires.setdefault(id, []).append(wire)
         return wire

@@ -41,7 +41,6 @@ def scenario(seed: int) -> Scenario:
         hold_s=patience.choice([600.0, 20.0]),
         timeout_s=patience.choice([60.0, 60.0, 4.0]),
         behaviour=behaviour,
-        report_s=Random(f"{seed}/telling").choice([0.0, 0.1]),
         skew_s=clocks.choice([0.0, 0.2, 30.0]),
         clock_set_every_s=clocks.choice([0.0, 0.0, 40.0]),
         gateway_partition_every_s=gateways.choice([0.0, 30.0]),

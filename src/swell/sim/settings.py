@@ -84,8 +84,6 @@ class Scenario(msgspec.Struct, frozen=True):
     timeout_s: float = 60.0
     """Of each workload."""
     behaviour: Behaviour = Behaviour()
-    report_s: float = 0.0
-    """What changes at the gateway is told this much later, but for requests that wait."""
     skew_s: float = 0.0
     """Each machine has a clock that is wrong by up to this much, and each incarnation of control has another one."""
     clock_set_every_s: float = 0.0
@@ -108,7 +106,7 @@ class Scenario(msgspec.Struct, frozen=True):
     """Of each workload; 0 = another number for each."""
     gateways: int = 1
     hop_s: float = 0.0
-    """The longest that a message between gateway and replica takes."""
+    """The longest that bytes take between a gateway and a replica."""
     rolls: bool = True
     """What is redeployed waits for its traffic until it is ready; else it takes it at once."""
     policy: Policy = Policy(template_idle_s=120.0)

@@ -6,6 +6,7 @@ same history (its hash says so) and a new kind of fault does not move the demand
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
 from random import Random
@@ -18,6 +19,7 @@ from swell.control.reactor import Effects, Reactor
 from swell.control.versions import numbered
 from swell.decide.roll import follow
 from swell.engines.fake import FakeEngine
+from swell.model.ends import end_told
 from swell.model.events import AppDeployed, Event, GangBroken, GangGiven, NodeSeen, Opened, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.orders import Inventory
@@ -27,20 +29,22 @@ from swell.model.request import Prices
 from swell.model.workload import App, Revision
 from swell.model.world import World
 from swell.sim.clock import MachineClock, Timeline
-from swell.sim.gateway import Request, SimGateway
+from swell.sim.gateway import SimGateway
 from swell.sim.gateway_links import GatewayLinks
+from swell.sim.process import Process
 from swell.sim.queue import Queue
+from swell.sim.served import Doors, Request
 from swell.sim.settings import VERSIONS_KEPT, Scenario
 from swell.sim.shares import Shares
 from swell.sim.slots import Slots
-from swell.wire.link import DemandReport, Level, Route
+from swell.wire.link import Level, Route
 
 REACTION_S = 0.0005
 """From hearing something to the step that follows: what else is heard meanwhile is taken together."""
 
 
 class WatchedEngine(FakeEngine):
-    """One whose runner sees at once what becomes of replicas, whenever control hears of it."""
+    """One of which it is seen at once what becomes of replicas, whenever control hears of it."""
 
     seen: Callable[[ReplicaSeen], None] | None = None
 
@@ -74,11 +78,11 @@ class System:
         """Where control and the gateways are."""
         self.clock = SystemClock(self.machine.now, self.time.now)
         """That of this incarnation of control."""
-        self.hold_s, self.report_s = scenario.hold_s, scenario.report_s
+        self.hold_s, self.hop_s, self.gateways_wanted = scenario.hold_s, scenario.hop_s, scenario.gateways
         self.bereft: set[str] = set()
         self.shares = Shares()
-        self.flying = 0
-        """Messages between gateways and replicas."""
+        self.refused = 0
+        self.doors = Doors(self, self.stream("doors of replicas"))
         self.slots_of: dict[str, Slots[Request]] = {}
         self.hung_until: dict[str, float] = {}
         """Replicas that did nothing for a while, and until when."""
@@ -88,10 +92,10 @@ class System:
         self.gateways = [SimGateway(name, self, self.stream(f"gateway {name}")) for name in names]
         self.engines = {f"n{i}": self._engine(f"n{i}") for i in range(1, scenario.nodes + 1)}
         self.reactor = self._core(())
-        self.links = GatewayLinks(self, self.gateways, self.stream("gateway links"))
+        self.links = GatewayLinks(self, self.stream("gateway links"))
         self.queue = Queue(self, scenario.queue) if scenario.queue is not None else None
         for engine in self.engines.values():
-            engine.seen = self.queue.seen if self.queue is not None else None
+            engine.seen = self._seen
 
     def stream(self, name: str) -> Random:
         """Chance for one concern, independent of all others."""
@@ -135,7 +139,7 @@ class System:
     def _fact(self, fact: Fact) -> None:
         self.note("fact", fact)
         if isinstance(fact, ReplicaSeen) and fact.phase in OVER:
-            self.died(fact.replica)
+            self.links.tell_end(fact.replica, end_told(fact.reason, fact.detail))
         if self.reaches(fact.node.id if isinstance(fact, NodeSeen) else fact.node):
             self.reactor.fact(fact, self.clock.now())
             self.wake()
@@ -152,6 +156,11 @@ class System:
     def slots(self, replica: str, limit: int) -> Slots[Request]:
         return self.slots_of.setdefault(replica, Slots(limit))
 
+    def max_inputs(self, replica: str) -> int:
+        """Of one that is there."""
+        orders = [engine.replicas[replica].order for engine in self.engines.values() if replica in engine.replicas]
+        return orders[0].revision.max_inputs
+
     def hangs(self, replica: str) -> bool:
         """Does it do nothing now, neither begin nor end anything?"""
         return self.hung_until.get(replica, 0.0) > self.time.now()
@@ -167,37 +176,28 @@ class System:
         """Has it something in flight?"""
         return replica in self.slots_of and bool(self.slots_of[replica].running)
 
-    def hop(self, chance: Random, do: Callable[[], None]) -> None:
-        self.happened += 1
-        if not self.scenario.hop_s:
-            do()
-            return
-
-        def arrived() -> None:
-            self.flying -= 1
-            do()
-
-        self.flying += 1
-        self.after(chance.uniform(0.1, 1.0) * self.scenario.hop_s, arrived)
-
     def went(self, route: Route, pool: str) -> None:
         self.shares.count(route, pool)
 
-    @property
-    def refused(self) -> int:
-        """How often a replica was full, which a gateway did not know."""
-        return sum(gateway.refused for gateway in self.gateways)
+    def _seen(self, seen: ReplicaSeen) -> None:
+        """A replica is otherwise than it was, whoever is told."""
+        if seen.phase in OVER:
+            self.died(seen.replica)
+        if self.queue is not None:
+            self.queue.seen(seen)
 
     def died(self, replica: str) -> None:
         """Connections to it break. Pools that nobody wants any more for that are bereft."""
-        slots = self.slots_of.pop(replica, None)
-        running = slots.running if slots is not None else []
-        pools = {pool for gateway in self.gateways for pool in gateway.replica_died(replica, running)}
+        slots = self.slots_of.get(replica)
+        # Those of gateways: queued calls are tried again.
+        running = [request for request in slots.running if request.number >= 0] if slots is not None else []
+        self.doors.died(replica)
+        self.slots_of.pop(replica, None)
+        pools = {request.pool for request in running}
         self.bereft.update(pool for pool in pools if not any(gateway.wants(pool) for gateway in self.gateways))
 
-    def tell(self, gateway: SimGateway, report: DemandReport) -> None:
-        self.happened += 1
-        self.links.say(gateway, report)
+    def to_control(self, gateway: SimGateway, process: Process, protocol: asyncio.Protocol) -> asyncio.Transport | None:
+        return self.links.connect(gateway, process, protocol)
 
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None:
         self.reactor.demand(gateway, levels, ttl_s, self.clock.now())
