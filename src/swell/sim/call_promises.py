@@ -36,8 +36,8 @@ class CallPromises:
         """Those of which it was seen whose result it is."""
         self._leased: dict[Lease, CallError | None] = {}
         """Leases as of the last look → the error of the attempt before."""
-        self._waits: dict[str, float] = {}
-        """Workload → since when its calls wait beside a free replica."""
+        self._waits: dict[tuple[str, str], float] = {}
+        """Workload and replica → since when calls of it wait, and that is free."""
         self._useless: dict[tuple[str, Lease], float] = {}
         """What replicas work on → since when control knows of no such lease, and could have said so."""
 
@@ -112,26 +112,29 @@ class CallPromises:
 
     def _nothing_is_given_up_at_work(self) -> None:
         """A call is, for want of a word of it, only where its replica has ended, or was not known to this control."""
-        worked_on = {lease for runner in self._queue.runners.values() for _, lease in runner.worked_on()}
+        worked_on = {lease: replica for runner in self._queue.runners.values() for replica, lease in runner.worked_on()}
         for lease, error in self._leased.items():
             call = self._queue.kept(lease[0]) if lease in worked_on else None
             ours = call is not None and not call.members and lease[1] >> 40 == self._system.epoch
             if call is None or not ours or call.token == lease[1] or call.error in (None, error):
                 continue
-            if call.error.code == "lease_expired":
+            if call.error.code == "lease_expired" and not self._queue.around.unknown(call.id, worked_on[lease]):
                 self._system.broke(f"call {call.id} was given up ({call.error.message}), and is worked on still")
         leased = self._queue.disk.calls.standing().leased
         self._leased = {(call.id, call.token): call.error for call in leased}
 
     def _nobody_waits_in_vain(self) -> None:
-        system, now, waits = self._system, self._system.time.now(), {}
+        system, now = self._system, self._system.time.now()
+        waits: dict[tuple[str, str], float] = {}
         for workload in self._queue.due():
             suspects = self._queue.disk.calls.depth(workload, self._queue.clock.now(), DUE_MAX).suspects > 0
             route = system.reactor.keeper.routes.get(workload)
             row = system.reactor.keeper.pools.get(route.pool) if route is not None else None
             for endpoint in row.replicas if row is not None else ():
                 if self._is_free(endpoint.replica, suspects):
-                    since = waits[workload] = self._waits.get(workload, now)
+                    # Of each replica by itself: where calls end replicas it is another one every so often.
+                    waiting = workload, endpoint.replica
+                    since = waits[waiting] = self._waits.get(waiting, now)
                     if now - since > IN_VAIN_S:
                         system.broke(f"calls of {workload} wait, and {endpoint.replica} is free for {IN_VAIN_S:g} s")
         self._waits = waits
