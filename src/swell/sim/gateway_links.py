@@ -34,7 +34,6 @@ class Site(Protocol):
     time: Timeline
     clock: SystemClock
     reactor: Reactor
-    happened: int
 
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None: ...
     def left(self, gateway: str) -> None:
@@ -99,7 +98,6 @@ class Wire:
 
     def _said(self, data: bytes) -> None:
         """To control, once the gateway has done what it is at."""
-        self._site.happened += 1
 
         def arrived() -> None:
             if not (self.silent or self.up.is_closing()):

@@ -1,20 +1,24 @@
-"""Which branches of decisions did the runs take, and how often? Counted in some of them, as counting takes its time.
+"""Which branches of decisions did the runs take, and how often?
 
-A branch is one of the two ways on from an `if`, `while`, `for` or `case`: into its body, or past it.
+A branch is one of the two ways on from an `if`, `while`, `for` or `case`: into its body, or past it. While they are
+counted the functions of `decide` have other code: their own, with a count on each of these ways.
 """
 
 from __future__ import annotations
 
 import ast
-import sys
-from collections import Counter
-from collections.abc import Iterator
+import importlib
+import inspect
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
+from types import CodeType, FunctionType, ModuleType
+from typing import NamedTuple
 
 from swell import decide
+
+TAKEN, PAST = "__taken__", "__past__"
+"""What counts is called so in each module, as long as it does."""
 
 
 class Branch(NamedTuple):
@@ -25,77 +29,129 @@ class Branch(NamedTuple):
     """Of its condition, the first."""
     into: bool
     """Into its body."""
-
-
-class Fork(NamedTuple):
-    """Where there are two."""
-
-    line: int
-    lines: range
-    """Of the condition."""
-    body: int
-    """First line of what follows from it."""
+    condition: str = ""
+    """In Python."""
 
 
 class Hits:
     """Those of all of `decide`."""
 
     def __init__(self) -> None:
-        folder = Path(decide.__file__).parent
-        self._forks = {str(path): list(forks(path)) for path in sorted(folder.glob("*.py"))}
-        self._arcs: Counter[tuple[str, int, int]] = Counter()
+        self._branches: list[Branch] = []
+        self._taken: list[int] = []
+        self._modules: list[ModuleType] = []
+        self._code: list[tuple[FunctionType, CodeType, CodeType]] = []
+        """Functions, each with its own code, and with that which counts."""
+        for path in sorted(Path(decide.__file__).parent.glob("*.py")):
+            if path.stem != "__init__":
+                self._read(importlib.import_module(f"{decide.__name__}.{path.stem}"), path)
+        self._taken += [0] * len(self._branches)
+
+    def _read(self, module: ModuleType, path: Path) -> None:
+        counting = _Counting(path.stem, self._branches)
+        tree = ast.fix_missing_locations(counting.visit(ast.parse(path.read_text())))
+        found = {(code.co_qualname, code.co_firstlineno): code for code in _codes(compile(tree, str(path), "exec"))}
+        self._modules.append(module)
+        for function in _functions(module):
+            own = function.__code__
+            counts = found.get((own.co_qualname, own.co_firstlineno))
+            # What others made, as the methods of named tuples, is not in the file.
+            if counts is not None:
+                self._code.append((function, own, counts))
 
     @contextmanager
     def counted(self) -> Iterator[None]:
         """What is done inside."""
-        before = sys.gettrace()
-        sys.settrace(self._called)
+        for module in self._modules:
+            vars(module).update({TAKEN: self._taken, PAST: self._past})
+        for function, _, counts in self._code:
+            function.__code__ = counts
         try:
             yield
         finally:
-            sys.settrace(before)
+            for function, own, _ in self._code:
+                function.__code__ = own
+            for module in self._modules:
+                for name in (TAKEN, PAST):
+                    vars(module).pop(name)
+
+    def _past(self, number: int) -> bool:
+        """A case does not match: neither does the one that asks this."""
+        self._taken[number] += 1
+        return False
 
     def branches(self) -> dict[Branch, int]:
         """How often each was taken."""
-        found: dict[Branch, int] = {}
-        for path, forked in self._forks.items():
-            arcs = [(start, end, count) for (file, start, end), count in self._arcs.items() if file == path]
-            for fork in forked:
-                left = [(end, count) for start, end, count in arcs if start in fork.lines and end not in fork.lines]
-                for into in (True, False):
-                    times = sum(count for end, count in left if (end == fork.body) is into)
-                    found[Branch(Path(path).stem, fork.line, into)] = times
-        return found
-
-    def _called(self, frame: FrameType, _event: str, _what: Any) -> Any:
-        path = frame.f_code.co_filename
-        if path not in self._forks:
-            return None
-        before = frame.f_lineno
-
-        def traced(frame: FrameType, event: str, _what: Any) -> Any:
-            nonlocal before
-            if event == "line":
-                self._arcs[path, before, frame.f_lineno] += 1
-                before = frame.f_lineno
-            elif event == "return":
-                self._arcs[path, before, -1] += 1
-            return traced
-
-        return traced
+        return dict(zip(self._branches, self._taken, strict=True))
 
 
-def forks(path: Path) -> Iterator[Fork]:
-    """All that a file has."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        match node:
-            case ast.If(test=asked) | ast.While(test=asked) | ast.For(iter=asked):
-                first, last = node.lineno, asked.end_lineno or node.lineno
-            case ast.match_case(pattern=pattern, guard=guard):
-                first, last = pattern.lineno, (guard or pattern).end_lineno or pattern.lineno
-            case _:
-                continue
-        yield Fork(first, range(first, last + 1), node.body[0].lineno)
+class _Counting(ast.NodeTransformer):
+    """Puts a count on each way on."""
+
+    def __init__(self, module: str, branches: list[Branch]) -> None:
+        """`branches`: all there are, to be added to."""
+        self._module = module
+        self._branches = branches
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        return self._fork(node, node.test)
+
+    def visit_While(self, node: ast.While) -> ast.AST:
+        return self._fork(node, node.test)
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        return self._fork(node, node.iter)
+
+    def visit_Match(self, node: ast.Match) -> ast.AST:
+        cases: list[ast.match_case] = []
+        for case in node.cases:
+            asked = ast.unparse(case.pattern) + (f" if {ast.unparse(case.guard)}" if case.guard is not None else "")
+            into, past = self._ways(case.pattern.lineno, asked)
+            self.generic_visit(case)
+            case.body.insert(0, _count(into))
+            cases.append(case)
+            if not (isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None and case.guard is None):
+                guard = ast.parse(f"{PAST}({past})", mode="eval").body
+                cases.append(ast.match_case(ast.MatchAs(), guard, [ast.Pass()]))
+        node.cases = cases
+        return node
+
+    def _fork(self, node: ast.If | ast.While | ast.For, asked: ast.expr) -> ast.AST:
+        into, past = self._ways(node.lineno, ast.unparse(asked))
+        self.generic_visit(node)
+        node.body.insert(0, _count(into))
+        node.orelse.insert(0, _count(past))
+        return node
+
+    def _ways(self, line: int, condition: str) -> tuple[int, int]:
+        """The numbers of both."""
+        first = len(self._branches)
+        self._branches += (Branch(self._module, line, into, condition) for into in (True, False))
+        return first, first + 1
+
+
+def _count(number: int) -> ast.stmt:
+    return ast.parse(f"{TAKEN}[{number}] += 1").body[0]
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """It, and all in it."""
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _codes(each)
+
+
+def _functions(module: ModuleType) -> Iterator[FunctionType]:
+    """All that are defined in it, and in its classes."""
+    there = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+    for value in there:
+        inside: Iterable[object] = vars(value).values() if inspect.isclass(value) else (value,)
+        for each in inside:
+            each = getattr(each, "fget", None) or getattr(each, "__func__", each)
+            each = inspect.unwrap(each) if callable(each) else each
+            if isinstance(each, FunctionType):
+                yield each
 
 
 def told(branches: dict[Branch, int], each: bool = False) -> Iterator[str]:

@@ -7,7 +7,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 from swell.sim.cluster import Cluster
@@ -15,9 +14,6 @@ from swell.sim.faults import KINDS
 from swell.sim.hits import Hits, told
 from swell.sim.kept import Kept, keep
 from swell.sim.scenario import scenario
-
-COUNTED = 10
-"""Of one seed in so many it is counted which branches of decisions are taken."""
 
 ADDED = ("events", "requests", "answered", "refused", "deadline", "held", "starts")
 """Numbers of outcomes that are told of all together."""
@@ -27,9 +23,8 @@ def hold(
     chosen: range, keep_in: Path | None, first: bool, histories: bool, branches: bool, say: Callable[[str], None]
 ) -> bool:
     """Run each seed, say which broke a promise, and what happened in all of them together. Do all promises hold, and
-    does each run prove something? `keep_in`: where a file is left of each that broke one; `first`: it ends with that,
-    and counts no branches; `histories`, `branches`: the hash of each run, and each branch of a decision, are told
-    too."""
+    does each run prove something? `keep_in`: where a file is left of each that broke one; `first`: it ends with that;
+    `histories`, `branches`: the hash of each run, and each branch of a decision, are told too."""
     # What is logged of the faults that are made here is no news.
     logging.disable()
     begun, hits, history = time.monotonic(), Hits(), hashlib.sha256()
@@ -37,7 +32,7 @@ def hold(
     broken = poor = 0
     for seed in chosen:
         drawn = scenario(seed)
-        with nullcontext() if first or seed % COUNTED else hits.counted():
+        with hits.counted():
             outcome = Cluster(seed, drawn).run()
         total.update(outcome.faults)
         total.update({name: getattr(outcome, name) for name in ADDED})

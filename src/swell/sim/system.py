@@ -200,6 +200,7 @@ class System:
         return self.links.connect(gateway, process, protocol)
 
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None:
+        self.happened += gateway != QUEUE
         self.reactor.demand(gateway, levels, ttl_s, self.clock.now())
         if self.queue is not None and gateway != QUEUE:
             self.queue.changed([level.pool for level in levels])
