@@ -156,7 +156,7 @@ class Desk:
         return [ReplicaRow("r1-1", "default/a/f", "rv-0", "serving", "ready", "n", 7, 1.5, 0, 12.0, "why", ())]
 
     async def nodes(self) -> list[NodeRow]:
-        return [NodeRow("n", True, 4.0, 60.0, 4096, 4000.0, (GpuRow("GPU-a", "L4", 23034, True),), None)]
+        return [NodeRow("n", True, 4.0, 60.0, 4096, 4000.0, (GpuRow("GPU-a", "L4", 23034, True),), False, None)]
 
     async def why(self, request_id: str, holder: Holder) -> Why:
         if request_id == "broken":

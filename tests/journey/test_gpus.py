@@ -57,14 +57,14 @@ class Model:
 
 @pytest.fixture(scope="module")
 def gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSwell]:
-    """A server of a machine that says that it has two L4."""
+    """A server of a machine that says that it has two L4, and may be taken away."""
     folder = tmp_path_factory.mktemp("gpus")
     program = folder / "nvidia-smi"
     lines = "".join(f"{n}, GPU-{n}, NVIDIA L4, 23034 MiB\\n" for n in range(2))
     program.write_text(f"#!/bin/sh\nprintf '{lines}'\n")
     program.chmod(0o755)
     environ = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    with private_swell(environ | {"PATH": f"{folder}:{environ['PATH']}"}) as swell:
+    with private_swell(environ | {"PATH": f"{folder}:{environ['PATH']}", "SWELL_SPOT": "true"}) as swell:
         source = folder / "gpus.py"
         source.write_text(SOURCE)
         swell.run("deploy", str(source))
@@ -100,7 +100,9 @@ def test_what_there_is_and_is_free_is_listed(gpus: PrivateSwell) -> None:
     assert [(gpu["id"], gpu["model"], gpu["memory_mib"]) for gpu in node["gpus"]] == [
         (f"GPU-{n}", "NVIDIA L4", 23034) for n in range(2)
     ]
-    assert "2 NVIDIA L4" in gpus.run("node", "list").splitlines()[1]
+    line = gpus.run("node", "list").splitlines()[1]
+    assert line.startswith("local  there, spot  ")
+    assert "2 NVIDIA L4" in line
 
 
 def test_why_names_the_device(gpus: PrivateSwell) -> None:

@@ -170,6 +170,7 @@ def test_a_job_leaves_a_machine_that_goes_and_goes_on_where_it_was(
     call = held.spawn(STEPS, every=10, hold=10)
     wait_until("it is far enough", far(own_server.home, call, 10))
     assert "This machine goes at" in own_server.run("node", "leave", "--in", "1h")
+    wait_until("it is seen to go", lambda: "  goes at " in own_server.run("node", "list"))
     wait_until("it waits", lambda: client().call(call.object_id).state == "queued")
     wait_until("nothing of it runs", lambda: not members(call))
     assert client().call(call.object_id).waits

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from swell.wire.nodes import NodeRow
 
 
-HEADS = ("NODE", "CPU", "MEMORY", "GPUS")
+HEADS = ("NODE", "STATE", "CPU", "MEMORY", "GPUS")
 
 
 @click.group(short_help="List nodes; say that one goes, or stays.")
@@ -33,7 +33,7 @@ def node() -> None:
 @options.as_json
 @options.home
 def list_(as_json: bool, home: str | None) -> None:
-    """List nodes: what nobody has of their CPU (times cpu_overcommit), memory and GPUs.
+    """List nodes: whether they stay, and what nobody has of their CPU (times cpu_overcommit), memory and GPUs.
 
     --json has each GPU by its id.
     """
@@ -47,12 +47,16 @@ def list_(as_json: bool, home: str | None) -> None:
 
 
 def _cells(row: NodeRow) -> tuple[str, ...]:
-    name = row.id if row.alive else f"{row.id} (lost)"
     cpu = f"{row.cpu_left:.4g} free, {row.cpu:g} cores"
     memory = f"{mebibytes(row.memory_left_mib)} of {mebibytes(row.memory_mib)} free"
     gpus = [Gpu(gpu.id, gpu.model, gpu.memory_mib) for gpu in row.gpus]
-    leaves = f"; goes at {clock(row.leaving_at)}" if row.leaving_at is not None else ""
-    return name, cpu, memory, there(gpus, {gpu.id: int(gpu.free) for gpu in row.gpus}) + leaves
+    return row.id, _state(row), cpu, memory, there(gpus, {gpu.id: int(gpu.free) for gpu in row.gpus})
+
+
+def _state(row: NodeRow) -> str:
+    """ "there", "goes at 12:00:00.000, spot"."""
+    state = "lost" if not row.alive else "there" if row.leaving_at is None else f"goes at {clock(row.leaving_at)}"
+    return f"{state}, spot" if row.spot else state
 
 
 @node.command(short_help="This machine goes in a while.")

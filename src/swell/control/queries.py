@@ -261,6 +261,7 @@ def _node_row(node: Node, room: Room | None) -> NodeRow:
         memory_mib=node.memory_mib,
         memory_left_mib=max(room.memory_mib, 0.0) if room is not None else 0.0,
         gpus=tuple(GpuRow(gpu.id, gpu.model, gpu.memory_mib, devices.get(gpu.id, 0) > 0) for gpu in node.gpus),
+        spot=node.spot,
         leaving_at=node.leaving_at,
     )
 

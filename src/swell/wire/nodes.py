@@ -30,5 +30,7 @@ class NodeRow(msgspec.Struct, frozen=True):
     """Memory that replicas may be promised."""
     memory_left_mib: float
     gpus: tuple[GpuRow, ...]
+    spot: bool
+    """It may be taken away at any time, as its operator says."""
     leaving_at: float | None
     """Nothing new is placed on it, and then it goes (seconds since the epoch); None: it stays."""

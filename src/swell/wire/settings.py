@@ -68,6 +68,9 @@ class Settings(msgspec.Struct, frozen=True):
     gpus: str = "auto"
     """The GPUs of a node: those that `nvidia-smi` tells of, where it is there (auto), no one's business (none), or a
     list like H100:8 or A100:4,L4:2, whose numbers go by their order on the PCI bus."""
+    spot: bool = False
+    """The machine may be taken away at any time: `swell node list` says so of it. What it is told of that before, it
+    says by `swell node leave` (docs/jobs.md)."""
     orphan_s: float = 10.0
     """A runner without supervisor, or a replica without runner, ends itself after this long."""
     owner_silent_s: float = 60.0

@@ -141,6 +141,7 @@ class Runner:
             cpu=float(capacity.cores()),
             memory_mib=capacity.memory_mib(),
             cpu_overcommit=self.settings.cpu_overcommit,
+            spot=self.settings.spot,
             leaving_at=self._leaving_at,
             gpus=self.fleet.gpus.found,
             lacks=(*self.sandboxes.lacks.items(), *([("volumes", why)] if (why := self.mounting.lacks) else [])),
