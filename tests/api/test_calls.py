@@ -204,6 +204,11 @@ def test_what_cannot_be_an_input_changes_nothing(client: httpx2.Client, kept: Se
         ("application/json", b"{", 400, "bad_body"),
         ("application/json", b"\xff", 400, "bad_body"),
         ("", b"NaN", 400, "bad_body"),
+        # That would be an input, and one that no function takes.
+        ("", b"null", 400, "bad_body"),
+        ("application/json", b' "x" ', 400, "bad_body"),
+        ("application/msgpack", b"\xc0", 400, "bad_body"),
+        ("application/msgpack", b"\x92", 400, "bad_body"),
         ("text/html", b"<b>", 400, "bad_request"),
         ("application/x-swell-frames", b"x", 400, "bad_request"),
         ("application/msgpack", bytes(INPUT_MAX + 1), 413, "body_too_large"),

@@ -361,13 +361,23 @@ async def _input(request: ApiRequest) -> Body | None:
     kind = read_as(request.content_type)
     if kind not in VALUES:
         raise SwellError("bad_request", f"An input is of the type {', '.join(VALUES)}, and not {kind[:80]!r}.")
-    if kind == JSON:
-        try:
-            msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            why = why_not_json(bytes(data), error)
-            raise SwellError("bad_body", f"The input is no JSON that can be read: {why}.") from None
+    _check_arguments(kind, bytes(data))
     return Body(kind, bytes(data))
+
+
+def _check_arguments(kind: str, data: bytes) -> None:
+    """SwellError bad_body for what no function takes: the input that the call has is better than that."""
+    if kind not in (JSON, MSGPACK):
+        return
+    try:
+        given = msgspec.json.decode(data) if kind == JSON else msgspec.msgpack.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        name, why = ("JSON", why_not_json(data, error)) if kind == JSON else ("msgpack", str(error))
+        raise SwellError("bad_body", f"The input is no {name} that can be read: {why}.") from None
+    if not isinstance(given, dict | list):
+        alone = "null" if given is None else "a value"
+        words = f"The input is {alone} alone: send an object of keyword arguments or an array of positional ones."
+        raise SwellError("bad_body", f"{words} Without a body the call is tried again with the input that it has.")
 
 
 def _may_see(holder: Holder, namespace: str, app: str, key: str) -> bool:
