@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import threading
 import time
@@ -28,7 +29,8 @@ from swell.store import kept as kept_state
 from swell.store import postgres as adapter
 from swell.store import postgres_faults as faults
 from swell.store import postgres_link as link
-from swell.store import schema
+from swell.store import postgres_statements, schema
+from swell.store import statements as sql
 from swell.store.database import Connection
 from swell.store.postgres import PostgresStore
 from swell.store.retention import Keep
@@ -279,6 +281,32 @@ def test_what_is_asked_of_many_takes_few_round_trips(line: Between) -> None:
         assert max(found) <= 12, found
         assert counts(store) == {(F, "cancelled"): 200, (F, "done"): 200}
         assert store.dicts.count("di-1", NOW) == 100
+
+
+def test_calls_are_listed_by_their_index_whatever_their_statistics_say(dsn: str) -> None:
+    """By that of their ids alone, all are looked at for a state that none is in."""
+
+    async def plans(*statements: tuple[str, str]) -> list[str]:
+        connection: Any = await asyncpg.connect(dsn)
+        try:
+            await connection.execute("ANALYZE calls")
+            told = []
+            for number, (statement, values) in enumerate(statements):
+                await connection.execute(f"PREPARE said{number} AS {postgres_statements.said(statement)}")
+                found = await connection.fetch(f"EXPLAIN EXECUTE said{number}{values}")
+                told.append("\n".join(line for (line,) in found))
+            return told
+        finally:
+            await connection.close()
+
+    with closing(PostgresStore(dsn, now=lambda: NOW)) as store:
+        for n in range(5):
+            store.calls.add([work(f"fc-{n}-{m:03}", f"default/a/f{m % 3}") for m in range(1000)])
+        asked = ((sql.CALLS, "('default/', '', 'g', 20, NULL, 'default/b')"), (sql.TRIM_VARIANTS, ""))
+        for plan in asyncio.run(plans(*asked)):
+            assert "calls_listed" in plan
+            assert "calls_id_key" not in plan
+            assert "Seq Scan on calls" not in plan.replace("Seq Scan on call_variants", "")
 
 
 def test_a_key_of_any_size_is_found_again(dsn: str) -> None:
