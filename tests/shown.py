@@ -29,7 +29,10 @@ BUILT_BY_METHODS = (
     *SHARED,
 )
 """Nobody calls these classes: their methods and decorators make them."""
-TRIGGERS = (swell.Cron, swell.Files, swell.HttpEvents, swell.NatsStream, swell.Period, swell.RedisStream, swell.Rows)
+TRIGGERS = (
+    *(swell.Cron, swell.Files, swell.HttpEvents, swell.NatsStream, swell.Objects, swell.Period),
+    *(swell.RedisStream, swell.Rows),
+)
 CLASSES = (swell.App, *TRIGGERS, swell.Retries, *BUILT_BY_METHODS)
 
 Argument = tuple[str, str]

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from swell.sdk.subscriptions import Files as Files
     from swell.sdk.subscriptions import HttpEvents as HttpEvents
     from swell.sdk.subscriptions import NatsStream as NatsStream
+    from swell.sdk.subscriptions import Objects as Objects
     from swell.sdk.subscriptions import RedisStream as RedisStream
     from swell.sdk.subscriptions import Rows as Rows
     from swell.sdk.volume import Volume as Volume
@@ -71,6 +72,7 @@ _WHERE = {
     "HttpEvents": "swell.sdk.subscriptions",
     "Image": "swell.sdk.image",
     "NatsStream": "swell.sdk.subscriptions",
+    "Objects": "swell.sdk.subscriptions",
     "Period": "swell.sdk.schedules",
     "Queue": "swell.sdk.queue",
     "RedisStream": "swell.sdk.subscriptions",

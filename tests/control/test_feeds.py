@@ -20,9 +20,10 @@ from swell.control import accepting, event_triggers, feeds
 from swell.model.call import Call
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
+from swell.model.objects import new_since
 from swell.model.retrying import Retrying
 from swell.model.secret import SecretUse
-from swell.model.source import Files, NatsStream
+from swell.model.source import Files, NatsStream, Objects
 from swell.model.subscription import Subscription
 from swell.model.trigger import shown_event
 from swell.store.memory import MemoryStore
@@ -241,6 +242,25 @@ def test_while_many_calls_wait_nothing_more_is_taken() -> None:
         place.waiting = 0
         await until(lambda: len(calls_of(place, "nats")) == 1)
         await until(lambda: not live.held_back)
+
+    run(test)
+
+
+def test_objects_that_are_wanted_from_the_deploy_on_are_so_after_a_restart_too() -> None:
+    async def test(place: EventPlace) -> None:
+        log = place.origins["objects"]
+        place.subscribe("files", Subscription(Objects("s3://inbox", since="new")))
+        await until(lambda: len(log.connected) == 1)
+        mark = new_since(place.clock.at)
+        assert log.connected == [mark]
+        place.clock.at += 100
+        await place.crash()
+        await place.open()
+        await until(lambda: len(log.connected) == 2)
+        assert log.connected[-1] == mark
+        place.clock.at += 1
+        place.subscribe("files", Subscription(Objects("s3://other")))
+        await until(lambda: log.connected[-1] == "")
 
     run(test)
 

@@ -7,12 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.model.errors import InvalidError
-from swell.model.source import Files, NatsStream, RedisStream, Rows, SourceConfig, check, folder_pattern, path_pattern
+from swell.model.source import (
+    Files,
+    NatsStream,
+    Objects,
+    RedisStream,
+    Rows,
+    SourceConfig,
+    bucket_of,
+    check,
+    folder_pattern,
+    path_pattern,
+)
 
 GOOD: list[SourceConfig] = [
     Files("/data/inbox"),
     Files("/data", ("*.csv", "**/*.json"), settle_s=0.1),
     NatsStream("nats://user@host:4222", "orders", "swell", "orders.*.new"),
+    Objects("s3://inbox"),
+    Objects("s3://in.box/a b//?#/", ".csv", "new", endpoint_url="https://store:9000", access_key_id="AK"),
     RedisStream("redis://host:6379/0", "orders", "swell"),
     RedisStream("unix:///run/redis.sock", "orders", "swell"),
     Rows("sqlite:///data/x.db", "SELECT * FROM orders", "id"),
@@ -33,6 +46,15 @@ BAD: list[tuple[SourceConfig, str]] = [
     (NatsStream("nats://host", "orders", ""), "consumer is missing"),
     (NatsStream("nats://host", "orders", "swell", ack_wait_s=0.5), "ack_wait_s is at least 1, not 0.5"),
     (NatsStream("nats://", "orders", "swell"), "names no host"),
+    (Objects("http://inbox"), "The url begins with s3://, not 'http://inbox'"),
+    (Objects("s3:///in/"), "The url names no bucket"),
+    (Objects("s3://in box/"), "The url names no bucket"),
+    (Objects("s3://inbox", every_s=0), "every_s is at least 0.05, not 0"),
+    (Objects("s3://inbox", late_s=0), "late_s is at least 1, not 0"),
+    (Objects("s3://inbox", late_s=1e6), "late_s is 604800 at most, a week, not 1e+06"),
+    (Objects("s3://inbox", endpoint_url="store:9000"), "The endpoint_url is http://host:port, or https://"),
+    (Objects("s3://inbox", endpoint_url="http://:9000"), "The endpoint_url is http://host:port, or https://"),
+    (Objects("s3://inbox", endpoint_url="http://x:y"), "The endpoint_url cannot be read"),
     (RedisStream("redis://[host", "orders", "swell"), "The url cannot be read"),
     (RedisStream("unix://run/redis.sock", "orders", "swell"), "The url is of a file, as unix:///path/of/it"),
     (RedisStream("redis://host", "orders", " "), "group is missing"),
@@ -56,6 +78,25 @@ def test_what_makes_none_is_refused_in_words(config: SourceConfig, words: str) -
         check(config)
     assert refused.value.code == "bad_option"
     assert words in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "config",
+    [Objects("s3://me:hunter2@inbox/in/"), Objects("s3://inbox", endpoint_url="http://me:hunter2@store:9000")],
+    ids=["url", "endpoint_url"],
+)
+def test_a_key_in_a_url_is_refused_and_not_shown(config: Objects) -> None:
+    with pytest.raises(InvalidError, match="access_key_id") as refused:
+        check(config)
+    assert "hunter2" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [("s3://b", ("b", "")), ("s3://b/", ("b", "")), ("s3://b/x//y?#", ("b", "x//y?#")), ("s3://b//x", ("b", "/x"))],
+)
+def test_what_keys_begin_with_is_taken_as_it_is(url: str, parts: tuple[str, str]) -> None:
+    assert bucket_of(url) == parts
 
 
 @pytest.mark.parametrize("url", ["nats://user:hunter2@host", "postgresql://host/db?user=a&password=hunter2"])

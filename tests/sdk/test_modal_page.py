@@ -16,8 +16,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "modal.md"
 TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end of table -->", re.DOTALL)
 OWN = {
     *("__version__", "cached", "current_request", "isolated", "limit", "openai", "progress", "remaining_s", "tensors"),
-    *("transform", "Event", "Files", "HttpEvents", "NatsStream", "RedisStream", "Rows", "Source"),
-    *("checkpoint_dir", "get_cluster_info", "stopping"),
+    *("transform", "Event", "Files", "HttpEvents", "NatsStream", "Objects", "RedisStream", "Rows"),
+    *("Source", "checkpoint_dir", "get_cluster_info", "stopping"),
 }
 """Public names that are not in Modal's API."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -18,15 +19,17 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import asyncpg
+import botocore.session
 import nats
 import postgres
 from redis.asyncio import Redis
 
 from debian import unpacked
 from private_swell import free_port
-from swell.model.source import Files, Message, NatsStream, RedisStream, Rows, SourceConfig, check
+from swell.model.source import Files, Message, NatsStream, Objects, RedisStream, Rows, SourceConfig, check
 from swell.model.source_ports import Source
 from swell.sources import made
 
@@ -396,6 +399,66 @@ class Postgres(Place):
         who: dict[str, Any] = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
         control = [postgres.programs() / "pg_ctl", "-D", folder / "data", "-w", "-t", "60", *words]
         subprocess.run(control, check=True, stdout=subprocess.DEVNULL, cwd=folder, **who)
+
+
+class Bucket(Place):
+    """In moto's store, which keeps what it has while nobody can reach it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack.enter_context(patch.dict(os.environ, CREDENTIALS))
+        self.port = free_port()
+        self._serve()
+        self.stack.callback(self._end)
+        session = botocore.session.Session()
+        self.client: Any = session.create_client("s3", region_name="us-east-1", endpoint_url=self.endpoint)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def name(self) -> str:
+        # All that moto has is the process's.
+        return f"orders-{self.port}-{self.examples}"
+
+    def config(self) -> Objects:
+        return Objects(f"s3://{self.name}/in/", ".json", every_s=0.1, endpoint_url=self.endpoint)
+
+    async def begin(self) -> None:
+        await super().begin()
+        await asyncio.to_thread(self.client.create_bucket, Bucket=self.name)
+
+    def put(self, key: str, body: bytes = b"{}") -> None:
+        self.client.put_object(Bucket=self.name, Key=key, Body=body)
+
+    async def publish(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            await asyncio.to_thread(self.put, f"in/{number:06}.json", json.dumps({"n": number}).encode())
+
+    def number(self, message: Message) -> int:
+        return int(Path(json.loads(message.body)["key"]).stem)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._end)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._serve)
+
+    def _serve(self) -> None:
+        # Half a second to import: for these tests alone.
+        from moto.server import ThreadedMotoServer
+
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
+        self.server: Any = ThreadedMotoServer("127.0.0.1", self.port, verbose=False)
+        self.server.start()
+
+    def _end(self) -> None:
+        self.server.stop()
+
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+"""moto takes any."""
 
 
 @contextmanager

@@ -9,55 +9,23 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
-from places import Broker, Folder, Nats, Place, Postgres, RedisPlace, Sqlite, place
+from feeding import WAIT_S, at, feed, taken, told
+from places import Broker, Folder, Nats, Postgres, RedisPlace, Sqlite
 from redis.asyncio import Redis
 
 from swell.model.errors import UnimplementedError
 from swell.model.retrying import Retrying
-from swell.model.source import Files, Message, NatsStream, Rows, SourceState
+from swell.model.source import Files, Message, NatsStream, Rows
 from swell.model.subscription import HttpEvents, Subscription
 from swell.model.workload import App, Workload
 from swell.sources import check_libraries, files, made, postgres, sqlite
 from swell.sources.feed import Feed
-
-WAIT_S = 60.0
-
-
-@pytest.fixture(scope="module")
-def somewhere(request: pytest.FixtureRequest) -> Iterator[Place]:
-    with place(request.param) as found:
-        yield found
-
-
-def at(kind: type[Place]) -> Any:
-    return pytest.mark.parametrize("somewhere", [kind], ids=[kind.__name__.lower()], indirect=True)
-
-
-def feed(place: Place, after: str = "") -> Feed:
-    return Feed("orders", place.source(), after, 100, reconnecting=Retrying(initial_delay_s=0.01, max_delay_s=0.1))
-
-
-async def taken(feed: Feed, many: int) -> list[Message]:
-    found: list[Message] = []
-    async with asyncio.timeout(WAIT_S):
-        while len(found) < many:
-            found += await feed.take(many - len(found))
-    return found
-
-
-async def told(feed: Feed, true: Callable[[SourceState], bool]) -> str:
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            if true(feed.state):
-                return feed.state.why
-            await asyncio.sleep(0.01)
 
 
 def written(name: bytes) -> Path:

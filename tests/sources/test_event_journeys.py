@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from places import Folder, Nats, Place, Postgres, RedisPlace, Sqlite, place
+from places import CREDENTIALS, Bucket, Folder, Nats, Place, Postgres, RedisPlace, Sqlite, place
 
 from private_swell import Failed, PrivateSwell, unstarted_swell, wait_until
 
@@ -26,6 +26,7 @@ app = swell.App("sources")
 def took(event, name):
     data = json.loads(event.data) if isinstance(event.data, bytes) else event.data
     data = json.loads(pathlib.Path(data["path"]).read_text()) if "path" in data else data
+    data = {{"n": int(pathlib.Path(data["key"]).stem)}} if "key" in data else data
     with open(pathlib.Path({folder!r}) / name, "a") as file:
         file.write(f"{{data['n']}} {{event.type}}\\n")
     return event.id
@@ -35,14 +36,14 @@ FUNCTION = """
 def {name}(event: swell.Event) -> str:
     return took(event, {name!r})
 """
-KINDS = (Folder, Sqlite, Nats, RedisPlace, Postgres)
+KINDS = (Folder, Sqlite, Bucket, Nats, RedisPlace, Postgres)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PrivateSwell]:
-    with unstarted_swell() as swell:
+    with unstarted_swell({**os.environ, **CREDENTIALS}) as swell:
         swell.run("up", "-d")
         yield swell
 

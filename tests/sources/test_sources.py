@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from places import Broker, Folder, Nats, Place, Postgres, RedisPlace, Sqlite, place
+from places import Broker, Bucket, Folder, Nats, Place, Postgres, RedisPlace, Sqlite
 
 from swell.model.retrying import Retrying
 from swell.model.source import Message, SourceState
@@ -222,13 +222,7 @@ class Brought(RuleBasedStateMachine):
             self.runner.close()
 
 
-@pytest.fixture(scope="module")
-def somewhere(request: pytest.FixtureRequest) -> Iterator[Place]:
-    with place(request.param) as made:
-        yield made
-
-
-KINDS = (Broker, Folder, Sqlite, Nats, RedisPlace, Postgres)
+KINDS = (Broker, Folder, Sqlite, Bucket, Nats, RedisPlace, Postgres)
 
 
 @pytest.mark.slow
@@ -256,7 +250,7 @@ def test_what_waits_is_counted(somewhere: Place) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("somewhere", "examples"),
-    [(Broker, 60), (Folder, 10), (Sqlite, 20), (Nats, 5), (RedisPlace, 8), (Postgres, 4)],
+    [(Broker, 60), (Folder, 10), (Sqlite, 20), (Bucket, 2), (Nats, 5), (RedisPlace, 8), (Postgres, 4)],
     ids=lambda value: value.__name__.lower() if isinstance(value, type) else str(value),
     indirect=["somewhere"],
 )

@@ -18,8 +18,9 @@ from swell.control.stops import Stops
 from swell.model.call import group_id
 from swell.model.errors import SwellError
 from swell.model.event_trigger import EventTrigger, EventTriggerState, event_triggers
+from swell.model.objects import new_since
 from swell.model.ports import Clock, Triggers
-from swell.model.source import SourceState
+from swell.model.source import Objects, SourceState
 from swell.model.source_ports import Feed
 from swell.model.subscription import HttpEvents, OwnSource, Subscription, same
 from swell.model.trigger import Delivery
@@ -263,7 +264,12 @@ class EventTriggers:
 
 def _first(subscription: Subscription, at: float) -> str:
     """The watermark of one that begins anew."""
-    return group_id(int(at * 1000), os.urandom(10)) if isinstance(subscription.source, OwnSource) else ""
+    match subscription.source:
+        case OwnSource():
+            return group_id(int(at * 1000), os.urandom(10))
+        case Objects(since="new"):
+            return new_since(at)
+    return ""
 
 
 def _app_of(key: str) -> str:

@@ -20,7 +20,17 @@ from swell.model.errors import SwellError
 from swell.model.ports import Clock, Triggers
 from swell.model.retrying import Retrying
 from swell.model.secret import SecretUse
-from swell.model.source import Files, Message, NatsStream, RedisStream, Rows, SourceConfig, SourceState
+from swell.model.source import (
+    Files,
+    Message,
+    NatsStream,
+    Objects,
+    RedisStream,
+    Rows,
+    SourceConfig,
+    SourceState,
+    bucket_of,
+)
 from swell.model.source_ports import Feed
 from swell.model.trigger import Delivery, Firing, event_id
 from swell.wire.calls import INPUT_MAX, NewCall
@@ -249,6 +259,8 @@ def event_of(source: SourceConfig, message: Message, data: object) -> Event:
             place, kind = f"file://{folder}", "swell.file"
         case NatsStream(url=url, stream=stream):
             place, kind = f"{url}/{stream}", "swell.message"
+        case Objects(url=url):
+            place, kind = f"s3://{bucket_of(url)[0]}", "swell.object"
         case RedisStream(url=url, stream=stream):
             place, kind = f"{url}/{stream}", "swell.entry"
         case Rows(url=url):

@@ -1,7 +1,8 @@
 """Where do messages come from, and what is one?
 
-A source is a stream of a broker, rows of a database or files in a folder; what comes of it is to become calls. How one
-is reached is `source_ports.Source`. A password is no part of a source: everybody sees these who sees the app.
+A source is a stream of a broker, rows of a database, objects of a store or files in a folder; what comes of it is to
+become calls. How one is reached is `source_ports.Source`. A password is no part of a source: everybody sees these who
+sees the app.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ ID_MAX = 200
 """Characters of a message's id: it is to be part of an idempotency key."""
 SETTLE_MIN_S = 0.05
 """A file system counts time in ticks, of 10 ms at most: of files of one tick all are to be seen."""
+LATE_MAX_S = 7 * 86_400.0
+"""What comes of an object again is no second call as long as the first is kept: so long."""
 WAITING_MAX = 10_000
 """Messages that wait at a source are counted up to so many, where counting them costs."""
 UNACKNOWLEDGED_MAX = 1000
@@ -133,13 +136,35 @@ class Rows(msgspec.Struct, frozen=True, tag="rows"):
     Whole seconds need the default. A sequence needs none."""
 
 
-SourceConfig = Files | NatsStream | RedisStream | Rows
+class Objects(msgspec.Struct, frozen=True, tag="objects"):
+    """Objects of a store that speaks S3, each once, and again whenever it was written. Its body says where it is."""
+
+    url: str
+    """s3://bucket, or s3://bucket/ and what keys begin with."""
+    suffix: str = ""
+    """Only of keys that end so."""
+    since: Since = "all"
+    """New is what the store says was written since it was subscribed to."""
+    every_s: float = 30.0
+    """It is looked through so long after it was looked through."""
+    late_s: float = 86_400.0
+    """One may show up so long after its own time: that of an upload in parts is when it began."""
+    endpoint_url: str = ""
+    """http://host:port of the store; empty: AWS, or what the environment says."""
+    region: str = ""
+    """Empty: as the environment says."""
+    access_key_id: str = ""
+    """Of who asks. Empty: credentials are the environment's, or the machine's own."""
+
+
+SourceConfig = Files | NatsStream | Objects | RedisStream | Rows
 
 SCHEMES: dict[type, tuple[str, ...]] = {
     NatsStream: ("nats", "tls"),
     RedisStream: ("redis", "rediss", "unix"),
     Rows: ("sqlite", "postgresql", "postgres"),
 }
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,62}")
 _TOKEN = re.compile(r"[^\s.*>/\\]+")
 """What NATS takes for the name of a stream or consumer."""
 
@@ -154,6 +179,9 @@ def check(config: SourceConfig) -> None:
     match config:
         case Files():
             _check_files(config)
+            return
+        case Objects():
+            _check_objects(config)
             return
         case NatsStream():
             _needs(config, "stream", "consumer")
@@ -183,6 +211,37 @@ def _check_files(config: Files) -> None:
             raise _refused(f"The pattern {pattern!r} leads out of the folder; patterns are of paths in it.")
     _at_least(config, "settle_s", SETTLE_MIN_S)
     _at_least(config, "rescan_s", SETTLE_MIN_S)
+
+
+def _check_objects(config: Objects) -> None:
+    if not config.url.startswith("s3://"):
+        raise _refused(f"The url begins with s3://, not {brief(config.url)!r}.")
+    bucket, _ = bucket_of(config.url)
+    if "@" in bucket:
+        # Not shown: it may have a password in it.
+        raise _refused("The url names a bucket, as s3://bucket/in/. Give access_key_id and secret beside it.")
+    if not _BUCKET.fullmatch(bucket):
+        raise _refused(f"The url names no bucket, as s3://bucket/in/ does: {brief(config.url)!r}.")
+    _at_least(config, "every_s", 0.05)
+    _at_least(config, "late_s", 1.0)
+    if config.late_s > LATE_MAX_S:
+        raise _refused(f"late_s is {LATE_MAX_S:g} at most, a week, not {config.late_s:g}.")
+    if config.endpoint_url:
+        try:
+            parts = urlsplit(config.endpoint_url)
+            _ = parts.port
+        except ValueError as error:
+            raise _refused(f"The endpoint_url cannot be read: {error}.") from None
+        if "@" in config.endpoint_url or parts.query:
+            raise _refused("The endpoint_url is http://host:port alone. Give access_key_id and secret beside it.")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise _refused(f"The endpoint_url is http://host:port, or https://, not {brief(config.endpoint_url)!r}.")
+
+
+def bucket_of(url: str) -> tuple[str, str]:
+    """Of s3://bucket/prefix: the bucket, and what keys begin with."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    return bucket, prefix
 
 
 def _check_url(config: NatsStream | RedisStream | Rows) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from swell.model import source
 from swell.model.errors import SwellError, brief
 from swell.model.secret import SecretUse
-from swell.model.source import Files, NatsStream, RedisStream, Rows, SourceConfig
+from swell.model.source import Files, NatsStream, Objects, RedisStream, Rows, SourceConfig
 
 HEADER = "x-hub-signature-256"
 """Where a signature is looked for: many senders of webhooks put it there."""
@@ -69,7 +69,7 @@ DELIVER = "deliver"
 class Subscription(msgspec.Struct, frozen=True):
     """What calls a function, with an event each time."""
 
-    source: HttpEvents | OwnSource | Files | NatsStream | RedisStream | Rows
+    source: HttpEvents | OwnSource | Files | NatsStream | Objects | RedisStream | Rows
     secret: SecretUse | None = None
     """What a source's password is, or what events are signed with: the variable of it that is required, or its only
     one."""
@@ -87,7 +87,7 @@ class Subscription(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """ "http", "class", "files", "nats", "redis", "rows"."""
+        """ "http", "class", "files", "nats", "objects", "redis", "rows"."""
         return str(self.source.__struct_config__.tag)
 
 
@@ -109,6 +109,9 @@ def check(subscription: Subscription) -> None:
                 raise SwellError("bad_option", "A class that finds events has secrets of its own: give it secrets=.")
         case Files() | Rows() if secret is not None and _is_here(subscription.source):
             raise SwellError("bad_option", "What is read from this machine's own files needs no password.")
+        case Objects(access_key_id=id) if bool(id) != (secret is not None):
+            words = "access_key_id and secret, which has its secret access key, are given together, or neither."
+            raise SwellError("bad_option", words)
         case read:
             source.check(read)
 
@@ -144,6 +147,8 @@ def _read(subscription: Subscription) -> tuple[object, ...]:
             return ("files", folder, patterns)
         case NatsStream(url=url, stream=stream, consumer=consumer, subject=subject):
             return ("nats", url, stream, consumer, subject)
+        case Objects(url=url, suffix=suffix, endpoint_url=endpoint_url):
+            return ("objects", url, suffix, endpoint_url)
         case RedisStream(url=url, stream=stream, group=group):
             return ("redis", url, stream, group)
         case Rows(url=url, query=query, watermark=watermark, key=key):
@@ -162,6 +167,8 @@ def written(subscription: Subscription) -> str:
             return f"files {folder} {' '.join(patterns)}"
         case NatsStream(url=url, stream=stream, subject=subject):
             return f"nats {url} {stream} {subject}".rstrip()
+        case Objects(url=url, suffix=suffix, endpoint_url=endpoint_url):
+            return " ".join(["objects", url, *([f"*{suffix}"] if suffix else []), endpoint_url]).rstrip()
         case RedisStream(url=url, stream=stream):
             return f"redis {url} {stream}"
         case Rows(url=url, query=query):

@@ -30,6 +30,18 @@ EFFECTS: dict[str, dict[str, str]] = {
         "content_type": f"NatsStream.content_type of Subscription.source: {_TYPE} where a message does not say it",
         "secret": f"{_SECRET}; without a user in the url it is a token",
     },
+    "Objects": {
+        "url": "Objects.url of Subscription.source: the bucket, and what keys begin with",
+        "suffix": "Objects.suffix of Subscription.source: what keys end with",
+        "since": f"Objects.since of Subscription.source: {_SINCE}",
+        "every_s": "Objects.every_s of Subscription.source: keys are listed so long after they were listed",
+        "late_s": "Objects.late_s of Subscription.source: an object may show up so long after its own time",
+        "endpoint_url": "Objects.endpoint_url of Subscription.source: the store, where that is not AWS",
+        "region": "Objects.region of Subscription.source",
+        "access_key_id": "Objects.access_key_id of Subscription.source: who asks",
+        "secret": "SecretUse.name of Subscription.secret: the secret access key, in that of its variables which "
+        "required_keys names, or its only one",
+    },
     "RedisStream": {
         "url": "RedisStream.url of Subscription.source: the server",
         "stream": "RedisStream.stream of Subscription.source",

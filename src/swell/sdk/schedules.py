@@ -78,8 +78,8 @@ def scheduled(given: Given) -> model.Schedule | None:
     if isinstance(trigger, Cron | Period):
         return trigger.schedule
     if not isinstance(trigger, Events | Cls):
-        kinds = "swell.HttpEvents(), Files, NatsStream, RedisStream, Rows, Cron, Period, or a swell.Source of the app"
-        raise bad(given, "trigger", f"give {kinds}")
+        kinds = "swell.HttpEvents(), Files, NatsStream, Objects, RedisStream, Rows, Cron, Period"
+        raise bad(given, "trigger", f"give {kinds}, or a swell.Source of the app")
     return None
 
 

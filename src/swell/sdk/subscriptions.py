@@ -116,6 +116,34 @@ class NatsStream(Events):
         super().__init__("NatsStream", sources.NatsStream, given, secret)
 
 
+class Objects(Events):
+    """Objects of a store that speaks S3, each once, and again whenever it was written.
+
+    `url` is `s3://bucket`, or `s3://bucket/` and what keys begin with; `suffix` is what they end with. They are listed
+    `every_s`. An object that shows up with a time of its own from before that of others comes if it is `late_s` late at
+    most. `since="new"`: only what was written after the deploy. `secret` has the secret access key of `access_key_id`;
+    without them credentials are those of the server's environment or machine.
+    """
+
+    @public
+    def __init__(
+        self,
+        url: str,
+        suffix: str = "",
+        *,
+        since: Since = "all",
+        every_s: float = 30.0,
+        late_s: float = 86_400.0,
+        endpoint_url: str = "",
+        region: str = "",
+        access_key_id: str = "",
+        secret: Secret | None = None,
+    ) -> None:
+        given = {"url": url, "suffix": suffix, "since": since, "every_s": every_s, "late_s": late_s}
+        given |= {"endpoint_url": endpoint_url, "region": region, "access_key_id": access_key_id}
+        super().__init__("Objects", sources.Objects, given, secret)
+
+
 class RedisStream(Events):
     """Entries of a Redis stream, by a consumer group.
 

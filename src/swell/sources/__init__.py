@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from swell.model.errors import SwellError
 from swell.model.event_trigger import sources
-from swell.model.source import Files, NatsStream, RedisStream, Rows, SourceConfig, SourceState
+from swell.model.source import Files, NatsStream, Objects, RedisStream, Rows, SourceConfig, SourceState
 from swell.model.source_ports import Feed, Source
 from swell.model.workload import App
 
@@ -26,6 +26,10 @@ def made(config: SourceConfig, password: str = "") -> Source:
             with _needed("nats", "nats"):
                 from swell.sources.nats import NatsSource
             return NatsSource(config, password)
+        case Objects():
+            with _needed("botocore", "objects"):
+                from swell.sources.objects import ObjectSource
+            return ObjectSource(config, password)
         case RedisStream():
             with _needed("redis", "redis"):
                 from swell.sources.redis import RedisSource
