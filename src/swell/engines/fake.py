@@ -203,8 +203,9 @@ class FakeEngine:
         self.replicas[order.replica] = fake
         self._report(order.replica)
         fake.barred = self._bars(fake)
-        self.faults["GPU not free yet"] += fake.barred
-        if not fake.barred:
+        if fake.barred:
+            self.faults["GPU not free yet"] += 1
+        else:
             self._begin(fake)
 
     def _bars(self, fake: _Fake) -> bool:

@@ -126,8 +126,11 @@ class Scenario(msgspec.Struct, frozen=True):
         return tuple(Gpu(str(number), ("L4", "A100")[number % 2]) for number in range(self.node_gpus))
 
     def gpu(self, number: int) -> tuple[str, ...]:
-        """What an app of that number asks for."""
-        return (("A100", "any"), (), ("L4",), ())[number % 4] if self.node_gpus else ()
+        """What an app of that number asks for, of which there is enough for one at least."""
+        gang, of_a_model = self.gang(number), self.nodes * (self.node_gpus // 2)
+        if of_a_model < (gang.at_least if gang is not None else 1):
+            return ()
+        return (("A100", "any"), (), ("L4",), ())[number % 4]
 
     def gang(self, number: int) -> Gang | None:
         """What works on the calls of an app, of that number, together."""
