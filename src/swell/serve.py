@@ -179,8 +179,19 @@ def large(settings: Settings, store: Store) -> LargeResults:
     from swell.control.results import Results
     from swell.store.blobs import BlobFolder
 
-    files = BlobFolder(settings.paths.results, all_max=settings.results_max_gib * 1024**3)
-    return Results(files, store.call_records, settings.paths.call_result)
+    folder = settings.paths.results
+    files = BlobFolder(folder, all_max=settings.results_max_gib * 1024**3)
+    disk = partial(free_space, folder)
+    return Results(files, store.call_records, settings.paths.call_result, disk, settings.queue_free_mib * 1024**2)
+
+
+def free_space(folder: os.PathLike[str]) -> tuple[int, int]:
+    """Bytes that are free on the disk of a folder, and all that it has. Where it cannot tell, its writes will."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 1, 1
+    return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
 
 def call_keeper(settings: Settings, store: Store, clock: Clock, loop: Loop, link: ControlLink) -> CallKeeper:

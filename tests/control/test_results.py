@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from swell.control.call_desk import CallDesk
 from swell.control.chores import sweep_results
 from swell.control.results import Results
 from swell.model.call import Call, Forget, member_key
+from swell.model.errors import SwellError
 from swell.store.blobs import BlobFolder
 from swell.store.memory import MemoryStore
 
@@ -24,6 +26,18 @@ from swell.store.memory import MemoryStore
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     hasten(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("free", "size", "refused"),
+    [(10, 10_000, True), (99, 10_000, True), (100, 10_000, False), (4, 100, True), (6, 100, False), (0, 0, False)],
+)
+def test_what_is_left_of_a_disk_is_not_for_new_calls(tmp_path: Path, free: int, size: int, refused: bool) -> None:
+    results = Results(
+        BlobFolder(tmp_path / "results"), MemoryStore().call_records, lambda *_: tmp_path, lambda: (free, size), 100
+    )
+    with pytest.raises(SwellError, match="queue_free_mib") if refused else nullcontext():
+        results.check_room()
 
 
 class Large(Place):

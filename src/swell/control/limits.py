@@ -43,6 +43,7 @@ CODES: Mapping[str, tuple[str, ...]] = {
     "hold_s": ("held_too_long", "slow_client"),
     "blobs_max_gib": ("blobs_full",),
     "results_max_gib": ("results_full",),
+    "queue_free_mib": ("state_full",),
     "queued_calls_max": ("too_many_queued",),
     "body_max": ("body_too_large",),
     "header_timeout_s": ("slow_client",),

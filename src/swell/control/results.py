@@ -21,6 +21,8 @@ from swell.model.ports import Blobs
 from swell.model.unknown import unknown_call
 from swell.wire.calls import CallEnd
 
+FREE_SHARE = 0.05
+"""Of a small disk this much is left free where that is less."""
 LOST = "Its result was in a file, which is not there any more."
 
 
@@ -28,7 +30,8 @@ class LargeResults(Protocol):
     """Those of one server."""
 
     def check_room(self) -> None:
-        """SwellError results_full: of calls that come now no large result should be kept, too."""
+        """SwellError results_full: of calls that come now no large result should be kept, too; state_full: there is
+        little space left on the disk, for what is more urgent."""
         ...
 
     def there(self, end: CallEnd) -> CallEnd:
@@ -52,14 +55,32 @@ class LargeResults(Protocol):
 class Results:
     """`LargeResults` in a folder."""
 
-    def __init__(self, blobs: Blobs, records: CallRecords, told: Callable[[str, int], Path]) -> None:
-        """`told`: where its runner has that of one hand-out."""
+    def __init__(
+        self,
+        blobs: Blobs,
+        records: CallRecords,
+        told: Callable[[str, int], Path],
+        disk: Callable[[], tuple[int, int]] = lambda: (1, 1),
+        free_min: int = 0,
+    ) -> None:
+        """`told`: where its runner has that of one hand-out. `disk`: bytes that are free on that of the state, and all
+        that it has; where fewer than `free_min` are, no calls come."""
         self._blobs = blobs
         self._records = records
         self._told = told
+        self._disk = disk
+        self._free_min = free_min
 
     def check_room(self) -> None:
-        """SwellError results_full where there is none."""
+        """SwellError results_full, or state_full, where there is none."""
+        free, size = self._disk()
+        if free < min(self._free_min, FREE_SHARE * size):
+            words = (
+                f"The disk of the state directory has {free // 2**20} MiB left, which are for what runs, for deploys "
+                "and for results (queue_free_mib). No further call is accepted until there is more: free some, or "
+                "cancel calls that nobody wants."
+            )
+            raise SwellError("state_full", words, status=507)
         if self._blobs.full:
             words = (
                 "The large results of queued calls take what they may (results_max_gib). They go when their callers "

@@ -118,6 +118,9 @@ class Settings(msgspec.Struct, frozen=True):
     results_max_gib: float = 20.0
     """Results of queued calls over 2 MiB, each in a file until its call is forgotten, may take this much; over it no
     further call is accepted. Those of calls that were are kept all the same."""
+    queue_free_mib: int = 256
+    """While the disk of the state directory has less than this left, or less than a twentieth of a small one, no
+    further call is accepted into the queue: the rest is for what runs, for deploys and for results. 0: none is left."""
     queued_calls_max: int = 1_000_000
     """Calls of one function, or of one class with its parameters, that may wait in the queue, due or not; one more is
     refused."""
