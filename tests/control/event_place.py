@@ -111,7 +111,7 @@ class EventPlace(Place):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.deployed_at: dict[str, float] = {}
-        self.origins: dict[str, Origin] = {"nats": Origin(True), "files": Origin(False), "objects": Origin(False)}
+        self.origins: dict[str, Origin] = {"nats": Origin(True), "files": Origin(False)}
         self.secrets = {"hook": "k3y"}
         self.opened: list[str] = []
         """Passwords that sources were opened with."""

@@ -248,7 +248,7 @@ def test_while_many_calls_wait_nothing_more_is_taken() -> None:
 
 def test_objects_that_are_wanted_from_the_deploy_on_are_so_after_a_restart_too() -> None:
     async def test(place: EventPlace) -> None:
-        log = place.origins["objects"]
+        log = place.origins["objects"] = Origin(False)
         place.subscribe("files", Subscription(Objects("s3://inbox", since="new")))
         await until(lambda: len(log.connected) == 1)
         mark = new_since(place.clock.at)
