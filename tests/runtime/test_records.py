@@ -12,7 +12,7 @@ from swell.runtime.runner import records
 from swell.runtime.runner.records import Record
 
 RECORD = Record(
-    "r1-1", "default/a/f@rv-1", "serving", 7, 70, "unix:/x", "r1-0", 1.5, 60.0, "r1-1", ("/b",), ("memory 64 MiB",)
+    "r1-1", "default/a/f@rv-1", "serving", 7, 70, "unix:/x", "r1-0", 1.5, 2.5, 60.0, "r1-1", ("/b",), ("memory 64 MiB",)
 )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from node import Node, alive, call, kill, run, within
 
 from swell.model.orders import Inventory, StartOrder, StopOrder
@@ -189,6 +190,7 @@ def test_only_the_very_process_of_a_record_is_touched(same: bool) -> None:
                 "",
                 None,
                 ordered_at=0.0,
+                ordered_monotonic_s=0.0,
                 startup_timeout_s=300.0,
                 group="r1-x",
                 uses=(),
@@ -209,6 +211,36 @@ def test_only_the_very_process_of_a_record_is_touched(same: bool) -> None:
             await bystander.wait()
 
     run(scenario, orphan_s=0.5)
+
+
+@pytest.mark.parametrize("sooner", ["ordered_at", "ordered_monotonic_s"])
+def test_one_that_was_starting_has_what_is_left_of_its_time_by_any_clock(sooner: str, tmp_path: Path) -> None:
+    """An hour passes while no runner is there, or the clock is set ahead by as much."""
+    source = f"""
+    import asyncio, os
+    class Thing:
+        async def start(self):
+            print("starts", flush=True)
+            while not os.path.exists({str(tmp_path / "go")!r}):
+                await asyncio.sleep(0.01)
+        def f(self): pass
+    """
+
+    async def scenario(node: Node) -> None:
+        id = node.start(node.revision(source, "Thing", enter=("start",), startup_timeout_s=300.0))
+        folder = node.home.replica_records
+        await node.until(said(node, "starts"))
+        await node.kill_runner()
+        (record,) = records.read_all(folder)
+        records.write(folder, replace(record, **{sooner: getattr(record, sooner) - 3600.0}))
+        await next_runner(node)
+        if sooner == "ordered_at":
+            (tmp_path / "go").touch()
+            await node.ready(id)
+        else:
+            assert (await node.gone(id)).reason == "startup_timeout"
+
+    run(scenario)
 
 
 def test_ends_that_control_did_not_hear_are_told_when_it_is_back() -> None:

@@ -51,6 +51,7 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     child = Child(
         record.replica, record.pool, record.role, record.template, record.startup_timeout_s, record.ordered_at
     )
+    child.ordered_monotonic_s = child.begun_monotonic_s = record.ordered_monotonic_s
     child.pid = record.pid
     child.address = record.address
     child.applied = record.applied

@@ -317,7 +317,7 @@ class Fleet:
     def limit_startup(self, child: Child) -> None:
         """End it when it is not ready in time, counted from its order."""
         words = f"startup_timeout= gave it {child.startup_timeout_s:g} s from its order"
-        left_s = child.ordered_at + child.startup_timeout_s - time.time()
+        left_s = child.ordered_monotonic_s + child.startup_timeout_s - time.monotonic()
         child.after(max(0.0, left_s), "startup", lambda: self.endings.end(child, "startup_timeout", words))
 
     # -- what a process says -----------------------------------------------------------------

@@ -29,6 +29,8 @@ class Record(msgspec.Struct, frozen=True):
     address: str
     template: str | None
     ordered_at: float
+    ordered_monotonic_s: float
+    """The same on the clock that all processes of this boot of the machine have, and that nobody sets."""
     startup_timeout_s: float
     group: str
     """Name of its cgroup."""
@@ -64,6 +66,7 @@ def of(child: Child, pid: int, start_ticks: int) -> Record:
         address=child.address,
         template=child.template,
         ordered_at=child.ordered_at,
+        ordered_monotonic_s=child.ordered_monotonic_s,
         startup_timeout_s=child.startup_timeout_s,
         applied=child.applied,
         group=child.group_name,
