@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
-from control.calls_place import MAX_INPUTS, Place, new
+from control.calls_place import MAX_INPUTS, NODE, Place, new
 from control.test_calls import STOPPED, hasten, run
 from swell.control.leases import LEASE_S
 from swell.model.call import Call
+from swell.model.events import NodeSeen
+from swell.model.node import Node
 
 
 @pytest.fixture(autouse=True)
@@ -124,5 +126,48 @@ def test_a_call_that_ends_replicas_makes_no_dead_letters_of_those_beside_it() ->
         assert states == {poison: "failed"} | dict.fromkeys(innocent, "done")
         # Each was at two replicas, and it at all it is allowed.
         assert kept(place, poison).attempts == 4
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_what_is_lost_with_a_machine_that_went_as_was_said_used_no_attempt(said: bool) -> None:
+    async def scenario(place: Place) -> None:
+        place.start("a")
+        runs = await place.keeper.accept(new())
+        await place.settle()
+        if said:
+            place.take(NodeSeen(place.clock.at, Node(NODE, 8.0, 8192, leaving_at=place.clock.at + 30.0)))
+        waits = await place.keeper.accept(new())
+        await place.settle()
+        assert kept(place, waits).state == ("queued" if said else "leased"), "nothing is begun there any more"
+        for _ in range(10):
+            place.runner.silent = True
+            place.pass_time(10.0)
+            await place.settle()
+        assert (kept(place, runs).state, kept(place, runs).attempts) == ("queued", 0 if said else 1)
+
+    run(scenario)
+
+
+def test_a_machine_that_stays_after_all_is_given_calls_again_and_loses_them_as_any() -> None:
+    async def scenario(place: Place) -> None:
+        replica = place.start("a")
+        id = await place.keeper.accept(new())
+        await place.settle()
+        place.take(NodeSeen(place.clock.at, Node(NODE, 8.0, 8192, leaving_at=place.clock.at + 30.0)))
+        waits = await place.keeper.accept(new())
+        place.pass_time(1.0)
+        await place.settle()
+        place.take(NodeSeen(place.clock.at, Node(NODE, 8.0, 8192)))
+        place.pass_time(1.0)
+        await place.settle()
+        assert kept(place, waits).state == "leased"
+        place.die(replica)
+        place.runner.ends.clear()
+        for _ in range(5):
+            place.pass_time(2.0)
+            await place.settle()
+        assert (kept(place, id).attempts, (kept(place, id).error or STOPPED).code) == (1, "replica_died")
 
     run(scenario)

@@ -65,8 +65,9 @@ def _state(row: NodeRow) -> str:
 )
 @options.home
 def leave(in_s: float, home: str | None) -> None:
-    """Have nothing more placed on this machine, and its jobs give way: they keep what they have done, within the time
-    that is left, and go back to the queue. All else goes on until the machine goes."""
+    """Have nothing more placed on this machine, and no queued call begun. Its jobs give way: they keep what they have
+    done, within the time that is left, and go back to the queue. Other queued calls hear of it (swell.stopping()), and
+    use up no attempt if they are not done by then. All else goes on until the machine goes."""
     place, at = _running(home), time.time() + in_s
     fresh = place.leaving.with_suffix(".tmp")
     fresh.write_text(f"{at:.3f}\n")

@@ -232,10 +232,8 @@ class CallKeeper:
             self.leases.spare(now)
         self.hands.rang(now)
         self._look_at(self.hands.waiting())
-        lost = self.leases.expired(now)
-        self._lose((call for call, gone in lost if gone), "replica_died", "Its replica ended while it had the call.")
-        unknown = self._sending.doubt(call for call, gone in lost if not gone)
-        self._lose(unknown, "lease_expired", "Nothing was heard of its replica for too long.")
+        self._sending.note_leaving(self.leases.replicas())
+        self.heard_ends("", self._sending.lost(self.leases.expired(now)))
         if self.gangs.failed:
             self._wake()
         self.gangs.tick(now)

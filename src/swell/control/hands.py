@@ -249,9 +249,14 @@ class Hands:
             known = self._world.replicas.get(id)
             used = pool.single_use and (id in self._spent or others.get(id, 0) > 0)
             used |= self._away_until.get(id, 0.0) > now
-            if known is not None and not used and (self.gang(id) if known.seat else self._reachable(known.node)):
+            if known is not None and not used and (self.gang(id) if known.seat else self._takes(known.node)):
                 leased = self._count(id, ending)
                 yield Taker(id, leased, others.get(id, 0), bool(leased) and self._leases.has_suspect(id))
+
+    def _takes(self, name: str) -> bool:
+        """Are calls begun there? Not where the machine is about to go: they would be told at once to come to an end."""
+        node = self._world.nodes.get(name)
+        return self._reachable(name) and (node is None or node.leaving_at is None)
 
     def _count(self, replica: str, ending: Counter[str]) -> int:
         """Calls that it has once so many have ended."""

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from swell.control.hands import fitting, granted, peers_size
+from swell.decide.calls import PREEMPTED
 from swell.model.call import Body, Call, Work
 from swell.model.replica import Replica
 from swell.model.world import World
-from swell.wire.calls import Down, EndedHeard, Grant, Lease, Member, Resume, Revoke
+from swell.wire.calls import LEFT, CallEnd, Down, EndedHeard, Grant, Lease, Member, Resume, Revoke
 from swell.wire.link import PoolRow
 
 
@@ -38,6 +39,9 @@ class Sending:
         self._epoch = epoch
         self._send = runners.send
         self._cut = runners.cut
+
+        self._leaving: set[str] = set()
+        """Replicas whose machine was about to go when they were seen last."""
 
     def node(self, replica: str) -> str | None:
         """Where a replica is; None where it is not any more, or not known yet."""
@@ -80,7 +84,32 @@ class Sending:
         """Nobody wants these any more of what that node has."""
         self._send(node, Revoke(tuple(leases)))
 
-    def doubt(self, calls: Iterable[Call]) -> list[Call]:
+    def note_leaving(self, replicas: Iterable[str]) -> None:
+        """Which of these, all that have calls, are on a machine that is about to go?"""
+        leaving = {id for id, node in self._world.nodes.items() if node.leaving_at is not None}
+        if leaving or self._leaving:
+            nodes = {replica: self.node(replica) for replica in replicas}
+            self._leaving = {
+                replica
+                for replica, node in nodes.items()
+                if node in leaving or (node is None and replica in self._leaving)
+            }
+
+    def lost(self, expired: Iterable[tuple[Call, bool]]) -> list[CallEnd]:
+        """What became of calls whose leases were not renewed; each with whether its replica is gone. Others are
+        doubted."""
+        found, doubted = [], []
+        for call, gone in expired:
+            if gone and call.replica in self._leaving:
+                found.append(_lost(call, PREEMPTED, LEFT))
+            elif gone:
+                found.append(_lost(call, "replica_died", "Its replica ended while it had the call."))
+            else:
+                doubted.append(call)
+        unknown = "Nothing was heard of its replica for too long."
+        return [*found, *(_lost(call, "lease_expired", unknown) for call in self._doubt(doubted))]
+
+    def _doubt(self, calls: Iterable[Call]) -> list[Call]:
         """Of these nothing was heard for too long: those that are with a replica nobody knows, and so lost.
 
         The others may be at work although their runner stands still: it has no use for its connection then, and is
@@ -109,3 +138,7 @@ class Sending:
         for node, leases in ended.items():
             if node:
                 self._send(node, EndedHeard(tuple(leases)))
+
+
+def _lost(call: Call, code: str, message: str) -> CallEnd:
+    return CallEnd(call.id, call.token, call.replica, code, message)

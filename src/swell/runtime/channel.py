@@ -8,8 +8,8 @@ import socket
 from collections.abc import Callable
 
 from swell.runtime import secrets
-from swell.wire.child import Down, Drain, Forget, Reattach, Secrets, Up, VolumeDone
-from swell.wire.context import stopping
+from swell.wire.child import Down, Drain, Forget, Leaving, Reattach, Secrets, Up, VolumeDone
+from swell.wire.context import leaving, stopping
 from swell.wire.frames import Unpacker, pack
 
 _SEND_S = 1.0
@@ -81,6 +81,8 @@ class Channel(asyncio.Protocol):
                 self.answered(message)
             elif isinstance(message, Forget):
                 self.forget(message)
+            elif isinstance(message, Leaving):
+                leaving.set() if message.soon else leaving.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — asyncio's signature
         self._sock.close()
@@ -102,6 +104,8 @@ class Channel(asyncio.Protocol):
                 continue
             self._sock = sock
             self._unpacker = Unpacker(Down)
+            # Who runs it now says so anew, where it is so still.
+            leaving.clear()
             self.send(self._reattach())
             await self.listen()
             self.answered(None)

@@ -80,11 +80,12 @@ def checkpoint_dir() -> Path:
 
 @public
 def stopping() -> bool:
-    """Is what works here to come to an end soon: preempted, cancelled, or as its server ends? Code that looks between
-    two steps can keep what it has (checkpoint_dir) and raise: its next attempt goes on from there."""
+    """Is what works here to come to an end soon: preempted, cancelled, or as its server or machine goes? Code that
+    looks between two steps can keep what it has (checkpoint_dir) and raise: its next attempt goes on from there."""
     current = context.current.get()
     work = current.work if current is not None else None
-    return context.stopping.is_set() or (work is not None and work.stopping)
+    ending = context.stopping.is_set() or context.leaving.is_set()
+    return ending or (work is not None and work.stopping)
 
 
 @public

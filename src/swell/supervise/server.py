@@ -231,8 +231,10 @@ def _files(home: Home, lock: Lock) -> Iterator[None]:
         for folder in (home.run, home.logs):
             folder.mkdir(mode=0o700, exist_ok=True)
         home.run.chmod(0o700)
-        # Whoever starts a server here means the machine to be used.
-        home.leaving.unlink(missing_ok=True)
+        # Whoever starts a server here means the machine to be used. What ran when it went is known by this.
+        home.left.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            home.leaving.rename(home.left)
     try:
         yield
     finally:

@@ -12,6 +12,8 @@ import msgspec
 from swell.model.call import Body
 
 NOTHING = Body("")
+LEFT = "Its machine went, as had been said of it (swell node leave): that was no attempt."
+"""What is said of a call that was there, in an end that was none of its own."""
 INPUT_MAX = 4 * 1024 * 1024
 """Bytes of the arguments of one call."""
 GROUP_INPUTS_MAX = 1000

@@ -127,7 +127,14 @@ class Forget(msgspec.Struct, frozen=True, tag="forget"):
     calls: tuple[tuple[str, int], ...]
 
 
-Down = Launch | Fork | Secrets | Drain | VolumeDone | Forget
+class Leaving(msgspec.Struct, frozen=True, tag="leaving"):
+    """Your machine is about to go: what queued calls have done by then is to be kept. Or (not `soon`) it stays after
+    all. Only to a replica that keeps queued calls, as `Forget`."""
+
+    soon: bool
+
+
+Down = Launch | Fork | Secrets | Drain | VolumeDone | Forget | Leaving
 
 # -- up: child → runner -----------------------------------------------------------------------
 

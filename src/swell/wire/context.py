@@ -137,6 +137,8 @@ cluster: list[Cluster] = []
 """Empty but in a member of a gang whose call is there."""
 stopping = threading.Event()
 """This process is to end soon, and will not wait for what it works on."""
+leaving = threading.Event()
+"""Its machine is about to go, as far as its runner knows. It may stay after all."""
 reports: list[Callable[[Input, Said], None]] = []
 """Within a replica that serves: takes what user code says of its progress with an input. In any thread."""
 volumes: list[Callable[[str, str, str], Future[None]]] = []

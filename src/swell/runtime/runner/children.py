@@ -71,6 +71,8 @@ class Child:
     """Of a member of a gang: the queued call that it has."""
     keeps = False
     """Its runtime keeps answers of queued calls, as far as is known yet."""
+    warned: object | None = None
+    """The link by which it was told that its machine goes."""
     cut_at = math.inf
     """Monotonic time at which its grace is over, where it is told to end."""
     terminated = False

@@ -88,6 +88,7 @@ class Runner:
         self.fleet = Fleet(settings, node, *parts, self._tell, self._use)
         self.builder.unseen = self.fleet.gpus.unseen
         self.calls = QueuedCalls(home, lambda: self.fleet.children, self.link.send)
+        self.calls.leaves(self._leaving_at is not None)
         self.fleet.reported = lambda child, said: self.calls.reported(child.id, said.reports, child.redact)
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
         """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
@@ -301,6 +302,8 @@ class Runner:
         if leaving_at != self._leaving_at:
             self._leaving_at = leaving_at
             self._tell_node()
+            self.calls.leaves(leaving_at is not None)
+        departure.tell(self.fleet.children.values(), leaving_at is not None)
         self.fleet.tick()
         self.calls.tick()
         self._tell_usage()

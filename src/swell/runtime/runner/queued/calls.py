@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
-from swell.model.ends import end_told
+from swell.model.ends import PREEMPTED, end_told
 from swell.model.events import ReplicaSeen
 from swell.model.gang import Seat
 from swell.model.replica import OVER, Phase
@@ -18,7 +18,7 @@ from swell.runtime.runner.queued.ends import Ends, had
 from swell.runtime.runner.queued.hand import CANCELLED, DRAINED, Hand, died
 from swell.runtime.runner.queued.lane import sendable
 from swell.runtime.runner.queued.running import Begun
-from swell.wire.calls import NOTHING, CallEnd, Ended, EndedHeard, Grant, Granted, Holding, Lease, Resume, Revoke
+from swell.wire.calls import LEFT, NOTHING, CallEnd, Ended, EndedHeard, Grant, Granted, Holding, Lease, Resume, Revoke
 from swell.wire.child import Forget, KeptCall, Report
 from swell.wire.paths import Home
 
@@ -95,6 +95,10 @@ class QueuedCalls:
         """Replicas of an earlier runner that came back and said what they have: what is not here was never begun."""
         self._ends = Ends(home, send, self._pump, self.forget)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving = False
+        """This machine is about to go."""
+        self._left = home.left.exists()
+        """It went, as had been said, before this server began: what was here then was lost with it."""
         self._newest = 0
         """Highest token that came. They come in their order, so what has a higher one never did; of what was handed
         out before this runner began nothing is known."""
@@ -143,6 +147,9 @@ class QueuedCalls:
                 self._awaited.setdefault(replica, set()).update(missing)
             else:
                 self._tell(self._missing(*lease, replica) for lease in missing)
+        if self._left:
+            self._left = False
+            self._home.left.unlink(missing_ok=True)
 
     def heard(self, message: EndedHeard) -> None:
         """These ends are recorded."""
@@ -214,6 +221,13 @@ class QueuedCalls:
         for id, token in awaited:
             self.ended(self._missing(id, token, replica))
 
+    def leaves(self, leaving: bool) -> None:
+        """This machine is about to go, or stays after all. What is not begun is for others; what runs is tried again
+        where it does not end well, since it was told to come to an end."""
+        self._leaving = leaving
+        for hand in self._hands.values() if leaving else ():
+            hand.give_back()
+
     def tick(self) -> None:
         for hand in self._hands.values():
             hand.close_idle()
@@ -246,7 +260,7 @@ class QueuedCalls:
 
     def ended(self, end: CallEnd) -> None:
         """One hand-out is over."""
-        end = of_stopped(end, self._ends_for.get(end.replica, ""))
+        end = of_stopped(end, PREEMPTED if self._leaving else self._ends_for.get(end.replica, ""))
         ran = self._begun.end((end.id, end.token))
         known = self._find(end.id, end.token)
         if known is not None:
@@ -286,6 +300,8 @@ class QueuedCalls:
             return CallEnd(id, token, replica, "drained", "Its runner ended before the replica had begun it.")
         if 0 < self._newest < token:
             return CallEnd(id, token, replica, "drained", "Its runner never had the call.")
+        if self._left:
+            return CallEnd(id, token, replica, PREEMPTED, LEFT)
         return CallEnd(id, token, replica, "lease_expired", "Its runner does not have the call any more.")
 
     def _is_old(self, call: Granted, rank: int) -> bool:
@@ -310,7 +326,12 @@ class QueuedCalls:
             del self._held[id]
 
     def _grant(self, call: Granted, replica: str, child: Serving | None) -> None:
-        if child is None or child.role != "serving" or child.phase not in (Phase.STARTING, Phase.READY):
+        if (
+            self._leaving
+            or child is None
+            or child.role != "serving"
+            or child.phase not in (Phase.STARTING, Phase.READY)
+        ):
             self.ended(unfinished(call, replica, "drained", DRAINED))
         elif not child.address.startswith(LOCAL) or call.input.digest or not sendable(call):
             self.ended(failed(call, replica, "bad_request", "This cannot be called by way of the queue."))

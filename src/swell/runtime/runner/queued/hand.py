@@ -120,9 +120,9 @@ class Hand:
         """One more, behind the others."""
         self.waiting.append(call)
         if self.closed:
-            self._give_back()
+            self.give_back()
         elif self._leaving:
-            self._after(LEAVING_S, self._give_back)
+            self._after(LEAVING_S, self.give_back)
         else:
             self.pump()
 
@@ -158,7 +158,7 @@ class Hand:
         for lane in (*self._idle, *([self._asking] if self._asking is not None else [])):
             lane.abort()
         self._idle, self._asking = [], None
-        self._give_back()
+        self.give_back()
 
     def gone(self, why: str) -> None:
         """It has ended, of that. What it answered before counts."""
@@ -346,7 +346,7 @@ class Hand:
         self._keep(lane)
         if answer.status == 410:
             self._leaving = True
-            self._give_back()
+            self.give_back()
         elif answer.refused and self._time() - self._asked_at > WAIT_S / 2:
             self.pump()
         else:
@@ -387,9 +387,10 @@ class Hand:
         self._owner.not_begun(call)
         self.waiting.appendleft(call)
         if self.closed:
-            self._give_back()
+            self.give_back()
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """What is not begun is for others."""
         while self.waiting:
             self._owner.ended(unfinished(self.waiting.popleft(), self.replica, "drained", DRAINED))
 
