@@ -99,6 +99,9 @@ class Calls:
     async def input(self, id: str) -> Body | None:
         return self.inputs.get(id)
 
+    async def remove(self, id: str) -> None:
+        self.asked.append(("forget", id))
+
     async def retry(self, id: str, input: Body | None = None) -> CallRow | None:
         self.asked.append(("retry", id, input))
         return self.kept.get(id)

@@ -358,7 +358,7 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
     assert described["info"]["version"] == "1.2.3"
     assert set(described["paths"]["/api/apps"]) == {"get", "post"}
     assert set(described["paths"]) == {
-        *("/api/calls", "/api/calls/{id}", "/api/calls/{id}/result", "/api/calls/{id}/retry"),
+        *("/api/calls", "/api/calls/{id}", "/api/calls/{id}/result", "/api/calls/{id}/retry", "/api/calls/{id}/forget"),
         *("/api/calls/ends", "/api/calls/retry", "/api/calls/{id}/input"),
         *("/api/calls/groups/{group}", "/api/calls/groups/{group}/ends", "/api/calls/groups/{group}/inputs/{index}"),
         "/api/health",

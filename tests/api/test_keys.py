@@ -101,6 +101,7 @@ OPERATIONS: dict[str, dict[str, str]] = {
             "GET /api/calls/none/result",
             "GET /api/calls/none/input",
             "POST /api/calls/none/retry",
+            "POST /api/calls/none/forget",
             'POST /api/calls/ends {"ids":["fc-1"]}',
             "DELETE /api/calls/none",
             "DELETE /api/calls/groups/none",

@@ -21,6 +21,7 @@ from swell.model.call import (
     Keeping,
     Members,
     Queued,
+    Remove,
     Retry,
     Work,
 )
@@ -219,6 +220,22 @@ class CallRecordsSuite(CallsCase):
         left = sorted(each.id for each in store.call_records.newest("", None, 9))
         assert left == ["fc-2", "fc-4", "fc-5", "fc-6", "fc-7"]
         assert store.calls.add([work("fc-9", group="g", idempotency_key="g 0")]) == ["fc-9"], "it is a new one"
+
+    def test_what_has_ended_is_forgotten_when_that_is_asked_for_and_nothing_else_is(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}", idempotency_key=f"k{n}") for n in range(5)])
+        store.calls.lease(F, 3, NOW, 5, "r1-1", POOL)
+        store.calls.finish([Done("fc-0", 5, NOW, Body("x", digest=digest("a"))), Failed("fc-1", 5, NOW, BOOM, b"{}")])
+        store.calls.change([Cancel("fc-3", NOW, STOPPED)])
+        changes = [*(Remove(f"fc-{n}") for n in range(5)), Remove("fc-0"), Remove("fc-9")]
+        assert store.calls.change(changes) == [None] * len(changes)
+        assert sorted(each.id for each in store.call_records.newest("", None, 9)) == ["fc-2", "fc-4"]
+        gone = ("fc-0", "fc-1", "fc-3")
+        assert [store.call_records.result(id) for id in gone] == [None] * 3
+        assert [store.call_records.input(id) for id in gone] == [None] * 3
+        assert list(store.call_records.digests()) == []
+        assert counts(store) == {(F, "leased"): 1, (F, "queued"): 1}
+        assert store.calls.finish([Done("fc-2", 5, NOW, Body("x"))]) == [True]
+        assert store.calls.add([work("fc-8", idempotency_key="k0")]) == ["fc-8"], "it is a new one"
 
     def test_one_is_found_by_its_idempotency_key(self, store: Store) -> None:
         store.calls.add([work("fc-1", key="k", idempotency_key="g 1"), work("fc-2", method="m"), work("fc-3")])

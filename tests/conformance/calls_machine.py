@@ -29,6 +29,7 @@ from swell.model.call import (
     Keeping,
     Outcome,
     Queued,
+    Remove,
     Retry,
     Work,
     fencing_token,
@@ -230,6 +231,15 @@ class SameAnswers(RuleBasedStateMachine):
         had = [each.call.id for each in ends if each.number <= number and each.call.key == key]
         assert self.both("calls", "change", [Forget("g", key, number)]) == [None]
         self.forgotten(had)
+
+    @rule(n=numbers)
+    def remove(self, n: int) -> None:
+        """One, if it has ended."""
+        id = f"fc-{n:02}"
+        call = self.memory.call_records.get(id)
+        assert self.both("calls", "change", [Remove(id)]) == [None]
+        self.forgotten([id] if call is not None and call.ended_at is not None else [])
+        assert (self.memory.call_records.get(id) is None) == (call is None or call.ended_at is not None)
 
     def forgotten(self, ids: Sequence[str]) -> None:
         for id in ids:

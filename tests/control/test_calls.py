@@ -18,7 +18,7 @@ from swell.model.call import Body, CallError, Retry
 from swell.model.errors import SwellError
 from swell.model.metrics import CALLS_DUE, CALLS_LEASED, CALLS_TOTAL
 from swell.store.memory import MemoryStore
-from swell.wire.calls import CallEnd, Grant, Resume, Revoke
+from swell.wire.calls import CallEnd, Grant, NotKept, Resume, Revoke
 
 STOPPED = CallError("cancelled", "nobody wants it")
 APPS = ("a", "b")
@@ -341,6 +341,27 @@ def test_what_happens_to_calls_is_counted() -> None:
         await place.keeper.cancel(next(iter(place.runner.held))[0], STOPPED)
         events = {labels[0]: count for (name, *labels), count in told().items() if name == CALLS_TOTAL}
         assert events == {"accepted": 4, "done": 1, "failed": 1, "retried": 1, "cancelled": 1}
+
+    run(scenario)
+
+
+def test_what_has_ended_is_forgotten_with_its_checkpoints_and_what_has_not_is_not() -> None:
+    async def scenario(place: Place) -> None:
+        desk = CallDesk(place.keeper, place.store.call_records, lambda _workload: "")
+        place.start("a")
+        ids = [await place.keeper.accept(new()) for _ in range(3)]
+        await place.settle()
+        place.runner.end(next(lease for lease in place.runner.held if lease[0] == ids[0]), "bad_arguments")
+        await place.keeper.cancel(ids[2], STOPPED)
+        await place.settle()
+        before = {(sample.name, *sample.labels): sample.value for sample in place.keeper.metrics()}
+        await desk.remove(ids[0])
+        assert await code(desk.remove(ids[1])) == "not_ended"
+        await desk.remove(ids[2])
+        assert [frame.calls for frame in place.sent if isinstance(frame, NotKept)] == [(ids[0],), (ids[2],)]
+        assert [await desk.row(id) is None for id in ids] == [True, False, True]
+        await place.settle()
+        assert {(sample.name, *sample.labels): sample.value for sample in place.keeper.metrics()} == before
 
     run(scenario)
 

@@ -144,6 +144,7 @@ class CallHandlers:
                 needs=ITS_APP,
             ),
             Route("DELETE", one, "End it, unless it has.", self.cancel_call, gives=row, needs=ITS_APP),
+            Route("POST", f"{one}/forget", "Forget one that has ended.", self.forget_call, needs=ITS_APP),
             Route(
                 "GET",
                 f"{one}/result",
@@ -233,6 +234,9 @@ class CallHandlers:
     async def cancel_call(self, request: ApiRequest) -> CallRow:
         id = await self._seen(request)
         return _there(id, await self._calls.cancel(id, request.holder.id))
+
+    async def forget_call(self, request: ApiRequest) -> None:
+        await self._calls.remove(await self._seen(request))
 
     async def call_result(self, request: ApiRequest) -> Answer:
         id = await self._seen(request)

@@ -375,6 +375,10 @@ class CallsPort(Protocol):
         """All that is kept of a group, in numbers, or what has not `ended`."""
         ...
 
+    async def remove(self, id: str) -> None:
+        """Forget one that has ended, with all that it has. SwellError with status 409 where it has not."""
+        ...
+
     def forget(self, group: str, key: str, number: int) -> None:
         """Soon: of its calls that came with that key those that ended up to that number. Their sender has had them."""
         ...

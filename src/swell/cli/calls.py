@@ -33,7 +33,7 @@ SHOWN_MAX = 64 * 1024
 
 @click.group()
 def calls() -> None:
-    """List, show, retry and cancel queued calls.
+    """List, show, retry, cancel and forget queued calls.
 
     They are sent with `Swell-Async: true` over HTTP, or with FUNCTION.spawn(…) from Python.
     """
@@ -194,6 +194,20 @@ def cancel(id: str, home: str | None) -> None:
     client = options.connect(home)
     row = client.cancel_call(id)
     click.echo(f"{id} is {row.state}." if row.state == "cancelled" else f"{id} had ended before: it is {row.state}.")
+
+
+@calls.command(short_help="Forget calls that have ended.")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@options.home
+def forget(ids: tuple[str, ...], home: str | None) -> None:
+    """Forget calls that have ended, with their inputs, results and checkpoint folders, before their time is over.
+
+    A dead letter that is forgotten cannot be tried again.
+    """
+    client = options.connect(home)
+    for id in dict.fromkeys(ids):
+        client.forget_call(id)
+        click.echo(f"{id} is forgotten.")
 
 
 def listing(rows: Sequence[CallRow], now: float) -> str:

@@ -20,6 +20,7 @@ from swell.model.call import (
     Head,
     Members,
     Mine,
+    Remove,
     State,
     is_call_id,
     member_key,
@@ -164,6 +165,16 @@ class CallDesk:
     async def members(self, group: str, ended: bool) -> list[Members]:
         """All that is kept of a group, in numbers, or what has not `ended`."""
         return await asyncio.to_thread(self._records.members, group, ended)
+
+    async def remove(self, id: str) -> None:
+        """Forget one that has ended, with its input, result and checkpoints. SwellError with status 409 where it has
+        not."""
+        await self._keeper.forget(Remove(id))
+        call = await asyncio.to_thread(self._records.get, id)
+        if call is not None:
+            words = f"The call {id} is {call.state}: only one that has ended can be forgotten (swell calls cancel)."
+            raise SwellError("not_ended", words, status=409)
+        self._keeper.not_kept(id)
 
     def forget(self, group: str, key: str, number: int) -> None:
         """Its calls that came with that key and ended up to that number, soon."""

@@ -31,7 +31,7 @@ from swell.control.sending import Runners, Sending
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
 from swell.decide.calls import End, after
-from swell.model.call import Body, Call, CallError, Cancel, Change, Done, Forget, Outcome, Retry, Work
+from swell.model.call import Body, Call, CallError, Cancel, Change, Done, Forget, Outcome, Remove, Retry, Work
 from swell.model.errors import SwellError
 from swell.model.metrics import Sample
 from swell.model.ports import Clock, Store
@@ -78,6 +78,7 @@ class CallKeeper:
         ids of calls and the jitter of delays are drawn from; that of the machine by default."""
         self.leases = Leases()
         self._sending = Sending(world, epoch, runners)
+        self.not_kept = self._sending.not_kept
         self.gangs = GangCalls(world, self.leases, self._sending, useless, given)
         self.hands = Hands(world, rows, self.leases, epoch, others, runners.takes_calls)
         self.wants = Wants(world, rows, self.leases, self.hands, clock.now, told)
@@ -141,10 +142,12 @@ class CallKeeper:
         """How it runs, where it does."""
         return self.leases.seen(call, self._world.revision(call.pool) if call.pool else None)
 
-    def forget(self, had: Forget) -> None:
-        """In some round. Where it fails that is no matter: they expire."""
-        self._inbox.change(had).add_done_callback(asyncio.Future.exception)
+    def forget(self, them: Forget | Remove) -> asyncio.Future[Call | None]:
+        """In some round, which may be waited for. Where it fails that is no matter: they expire."""
+        forgotten = self._inbox.change(them)
+        forgotten.add_done_callback(asyncio.Future.exception)
         self._wake()
+        return forgotten
 
     async def sweep(self) -> None:
         """Forget calls that have expired."""

@@ -11,7 +11,7 @@ from swell.decide.calls import PREEMPTED
 from swell.model.call import Body, Call, Work
 from swell.model.replica import Replica
 from swell.model.world import World
-from swell.wire.calls import LEFT, CallEnd, Down, EndedHeard, Grant, Lease, Member, Resume, Revoke
+from swell.wire.calls import LEFT, CallEnd, Down, EndedHeard, Grant, Lease, Member, NotKept, Resume, Revoke
 from swell.wire.link import PoolRow
 
 
@@ -132,6 +132,11 @@ class Sending:
         told = tuple(held)
         if told:
             self._send(node, Resume(self._epoch, told))
+
+    def not_kept(self, id: str) -> None:
+        """Nothing is known of that call any more: its checkpoints may go. A node that is away asks within the hour."""
+        for node in self._world.nodes:
+            self._send(node, NotKept((id,)))
 
     def heard(self, ended: defaultdict[str, list[Lease]]) -> None:
         """These ends are recorded, by the node whose runner told them."""

@@ -312,7 +312,13 @@ class Forget(msgspec.Struct, frozen=True):
     number: int
 
 
-Change = Cancel | Retry | Forget
+class Remove(msgspec.Struct, frozen=True):
+    """A call that has ended is forgotten with all that it has: before its time, since somebody wants the room."""
+
+    id: str
+
+
+Change = Cancel | Retry | Forget | Remove
 
 
 # -- what the queue tells -----------------------------------------------------------------------

@@ -53,7 +53,8 @@ class Calls(Protocol):
         ...
 
     def change(self, changes: Sequence[Change]) -> list[Call | None]:
-        """Cancel calls, retry dead letters (with another input, where one is given), or forget what its sender has had.
+        """Cancel calls, retry dead letters (with another input, where one is given), or forget what its sender has had,
+        or wants no more.
         The call after it, one that was leased with the replica that has it; None where it is not in a state for that,
         and of what is forgotten."""
         ...

@@ -182,6 +182,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         *(
             "never_fits",
             "group_ended",
+            "not_ended",
             "not_failed",
             "no_name",
             "no_request_id",

@@ -351,6 +351,13 @@ class Client:
         return await self._ask(Request("DELETE", _call(id)), CallRow)
 
     @operation
+    async def forget_call(self, id: str) -> None:
+        """One that has ended, with all that it has. SwellError with status 409 where it has not."""
+        answer = await self.transport.send(Request("POST", f"{_call(id)}/forget"))
+        if not answer.ok:
+            raise protocol.failure(answer)
+
+    @operation
     async def usage(self, since_s: float = 0.0) -> list[PoolUsage]:
         """Use by pool, of the last `since_s` seconds (0 = all that is kept)."""
         return await self._ask(Request("GET", f"/api/usage?{urlencode({'since_s': since_s})}"), list[PoolUsage])

@@ -35,6 +35,7 @@ from swell.model.call import (
     Members,
     Outcome,
     Queued,
+    Remove,
     Retry,
     Standing,
     State,
@@ -100,7 +101,7 @@ class SqlCalls:
         return self._answered(partial(_finish, tuple(outcomes)), len(outcomes))
 
     def change(self, changes: Sequence[Change]) -> list[Call | None]:
-        """Cancel calls, retry dead letters, forget what was had; on disk before it returns."""
+        """Cancel calls, retry dead letters, forget some; on disk before it returns."""
         return self._answered(partial(_change, tuple(changes)), len(changes))
 
     def sweep(self, now: float, most: int) -> list[str]:
@@ -432,6 +433,10 @@ def _changed(changes: Sequence[Change], connection: Connection) -> list[Row | No
             for change in changes:
                 _drop(connection.execute(sql.HAD_CALLS, _asked(change)).fetchall(), connection)
                 rows.append(None)
+        case Remove():
+            gone = [row for row in connection.each(sql.REMOVE_CALL, [_asked(change) for change in changes]) if row]
+            _drop(gone, connection)
+            rows = [None] * len(changes)
     return rows
 
 
@@ -443,6 +448,8 @@ def _asked(change: Change) -> Row:
             return at, id
         case Forget(group=group, key=key, number=number):
             return group, number, key, BATCH_MAX
+        case Remove(id=id):
+            return (id,)
 
 
 def _sweep(now: float, most: int, swept: list[str], connection: Connection) -> None:

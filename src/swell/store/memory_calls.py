@@ -28,6 +28,7 @@ from swell.model.call import (
     Members,
     Outcome,
     Queued,
+    Remove,
     Retry,
     Standing,
     State,
@@ -77,7 +78,7 @@ class MemoryCalls:
         return self._answered(lambda recorded: recorded.extend(map(self._finish, kept)))
 
     def change(self, changes: Sequence[Change]) -> list[Call | None]:
-        """Cancel calls, retry dead letters, forget what was had."""
+        """Cancel calls, retry dead letters, forget some."""
         kept = tuple(changes)
         return self._answered(lambda after: after.extend(map(self._change, kept)))
 
@@ -175,6 +176,9 @@ class MemoryCalls:
             self._forget(had[:BATCH_MAX])
             return None
         call = self.kept.get(change.id)
+        if isinstance(change, Remove):
+            self._forget([change.id] if call is not None and call.ended_at is not None else [])
+            return None
         match change:
             case Cancel(at=at, error=error):
                 if call is None or call.state not in ("queued", "leased"):

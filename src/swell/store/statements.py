@@ -233,6 +233,7 @@ UPDATE calls SET
     ended_at = NULL, ended_no = NULL, expires_at = NULL
 WHERE id = ?2 AND state = 'failed' RETURNING seq, {_CALL}"""
 SET_INPUT = "UPDATE call_inputs SET content_type = ?, data = ?, digest = ? WHERE call = ?"
+REMOVE_CALL = "DELETE FROM calls WHERE id = ? AND ended_at IS NOT NULL RETURNING seq"
 DROP_CALL = "DELETE FROM calls WHERE seq = ?"
 DROP_INPUT = "DELETE FROM call_inputs WHERE call = ?"
 DROP_RESULT = "DELETE FROM call_results WHERE call = ?"
