@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -20,7 +21,6 @@ from swell.model.node import Node
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
 from swell.serve import call_keeper
-from swell.sim.queue import Small
 from swell.wire.calls import (
     CallEnd,
     Ended,
@@ -35,6 +35,7 @@ from swell.wire.calls import (
     Submitted,
 )
 from swell.wire.link import DemandReport, Elsewhere, Hello, Level, RunnerInventory, RunnerNode, RunnerReplica, Welcome
+from swell.wire.settings import Settings
 
 POOL = WORKLOAD.pool
 INPUT = Body("application/json", b"[1]")
@@ -47,15 +48,16 @@ def calls(scenario: Callable[[Desk], Awaitable[None]]) -> None:
     """With a queue, as a server has it."""
 
     async def begun(desk: Desk) -> None:
-        keeper = call_keeper(desk.loop.store, desk.clock, desk.loop, desk.link, Small())
-        desk.loop.queue = desk.link.queue = keeper
-        running = asyncio.create_task(keeper.run())
-        try:
-            await scenario(desk)
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+        with TemporaryDirectory(prefix="sw") as home:
+            keeper = call_keeper(Settings(home=home), desk.loop.store, desk.clock, desk.loop, desk.link)
+            desk.loop.queue = desk.link.queue = keeper
+            running = asyncio.create_task(keeper.run())
+            try:
+                await scenario(desk)
+            finally:
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
 
     play(begun)
 
