@@ -29,7 +29,8 @@ class Telling(Protocol):
     def link(self) -> Link | None: ...
 
     warned: object | None
-    """The link by which it was told last that its machine goes; None: it was told that this stays, or nothing."""
+    """The link by which it was told last that its machine goes; None: it was told since that this stays, or
+    nothing."""
 
 
 def leaving_at(path: Path) -> float | None:
@@ -45,7 +46,8 @@ def tell(children: Iterable[Telling], leaving: bool) -> None:
     """Say to those that do not know yet that their machine goes, or that it stays after all. To be called again and
     again: one that cannot be told now is told later."""
     for child in children:
-        knows = child.warned is child.link if leaving else child.warned is None
+        # By another link than before: it has forgotten what it was told.
+        knows = (child.warned is child.link) == leaving
         if child.link is None or not child.keeps or knows:
             continue
         with suppress(OSError):
