@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from control.calls_place import NODE, WAIT_S, Place, new
+from control.gang_place import given_out, kept, play
 from control.test_calls import STOPPED, hasten, run
 from control.test_control_link import until
 from swell.control.hands import HAND_BYTES_MAX
@@ -280,3 +281,31 @@ def test_who_waits_for_a_round_that_fails_while_control_ends_is_told() -> None:
             await asyncio.wait_for(waiting, WAIT_S)
 
     run(scenario)
+
+
+@pytest.mark.parametrize("gang", [False, True])
+def test_what_was_cancelled_by_a_round_that_failed_when_it_was_on_disk_is_stopped(gang: bool) -> None:
+    """Its caller was told that it may not be: so nobody tells the runner, unless what the store has is looked at."""
+
+    async def scenario(place: Place) -> None:
+        if gang:
+            id, _, leases = await given_out(place)
+        else:
+            place.start("a")
+            id = await place.keeper.accept(new())
+            await place.settle()
+            leases = list(place.runner.held)
+
+        place.store.how = "after"
+        with pytest.raises(SwellError):
+            await place.keeper.cancel(id, STOPPED)
+        place.store.how = ""
+        for _ in range(9):
+            await place.settle()
+            place.pass_time(2.0)
+        assert leases
+        assert not place.runner.held
+        assert not len(place.keeper.leases)
+        assert kept(place, id).state == "cancelled"
+
+    (play if gang else run)(scenario)

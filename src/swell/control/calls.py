@@ -144,9 +144,8 @@ class CallKeeper:
 
     def forget(self, them: Forget | Remove) -> asyncio.Future[Call | None]:
         """In some round, which may be waited for. Where it fails that is no matter: they expire."""
-        forgotten = self._inbox.change(them)
+        forgotten = self._change(them)
         forgotten.add_done_callback(asyncio.Future.exception)
-        self._wake()
         return forgotten
 
     async def sweep(self) -> None:
@@ -289,6 +288,7 @@ class CallKeeper:
                     self._lose((call,), "drained", "It was not sent to its replica.")
                 elif call.replica not in self._world.replicas:
                     self._strange.add(call.replica)
+        self._lose(self.leases.others(standing.leased), "drained", "It was over when its round was taken for failed.")
         self._tallies.stand_up(standing.queued)
         self.hands.unseen.update(standing.queued)
         self._look_at(standing.queued)
@@ -476,10 +476,10 @@ class CallKeeper:
 
     # -- details -----------------------------------------------------------------------------
 
-    async def _change(self, change: Change) -> Call | None:
+    def _change(self, change: Change) -> asyncio.Future[Call | None]:
         changed = self._inbox.change(change)
         self._wake()
-        return await changed
+        return changed
 
     def _look_at(self, workloads: Iterable[str]) -> None:
         before = len(self._look)

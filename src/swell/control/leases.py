@@ -80,6 +80,11 @@ class Leases:
         """All leases of a call."""
         return [self._leased[id, token].call for token in self._tokens.get(id, ())]
 
+    def others(self, calls: Iterable[Call]) -> list[Call]:
+        """A lease of each call that is none of these."""
+        ids = {call.id for call in calls}
+        return [self._leased[id, next(iter(tokens))].call for id, tokens in self._tokens.items() if id not in ids]
+
     def end(self, id: str, token: int) -> Call | None:
         """The lease is over; the call, if that was a lease of it."""
         leased = self._leased.pop((id, token), None)
