@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from sim.branches import NEVER, never
 from swell.control import reactor as reactor_module
 from swell.control.reactor import Effects, Reactor
 from swell.decide import drive as drive_module
@@ -36,6 +37,7 @@ from swell.model.resources import Needs, Room
 from swell.model.world import World
 from swell.sim.clock import Timeline
 from swell.sim.cluster import Cluster, Outcome
+from swell.sim.hits import Hits
 from swell.sim.kept import kept
 from swell.sim.replay import replay
 from swell.sim.scenario import run, scenario
@@ -147,9 +149,11 @@ KINDS = (
 def test_more_seeds_keep_every_promise_and_reach_every_kind_of_fault_and_decision() -> None:
     """A simulator that never meets a fault proves nothing: count what the seeds really did."""
     seen: Counter[str] = Counter()
+    hits = Hits()
     for seed in range(10, 40):
         cluster = Cluster(seed, scenario(seed))
-        outcome = cluster.run()
+        with hits.counted():
+            outcome = cluster.run()
         assert not outcome.broken, f"seed {seed}"
         assert not outcome.poor, f"seed {seed}"
         seen.update(outcome.faults)
@@ -165,6 +169,7 @@ def test_more_seeds_keep_every_promise_and_reach_every_kind_of_fault_and_decisio
     print(dict(sorted(seen.items())))
     for kind in KINDS:
         assert seen[kind] > 0, f"no seed ever reached: {kind}"
+    assert never(hits.branches()) == NEVER.keys()
 
 
 TAKEN = ("reclaimed", "preempted")

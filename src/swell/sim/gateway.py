@@ -27,8 +27,6 @@ from swell.sim.served import Doors, Request
 from swell.wire.link import Route
 from swell.wire.settings import Settings
 
-HOME = "/sim"
-"""Nothing is there: paths only name what is connected to."""
 BEAT_S = 2.0
 """A gateway says so often that it is there."""
 
@@ -38,8 +36,7 @@ class Surroundings(Protocol):
 
     time: Timeline
     machine: MachineClock
-    hold_s: float
-    gateways_wanted: int
+    settings: Settings
     doors: Doors
     bereft: set[str]
     """Pools whose last requests ended with their replica: nobody wants them any more."""
@@ -136,8 +133,7 @@ class SimGateway:
 
     def _serve(self) -> None:
         around, process = self.around, self.process
-        settings = Settings(home=HOME, gateways=around.gateways_wanted, hold_s=around.hold_s)
-        chance = Random(self.chance.random())
+        settings, chance = around.settings, Random(self.chance.random())
         shared = Shared(settings, self.name, process, around.time.now, around.machine.now, chance)
         self.front = front = _Watched(shared, around)
         link = Link(shared, front.deployed, front.queueing, settings.paths.control_socket, self.name, BEAT_S)

@@ -31,6 +31,7 @@ def scenario(seed: int) -> Scenario:
     gateways = Random(f"{seed}/gateways")
     clocks = Random(f"{seed}/clocks drawn")
     hanging = Random(f"{seed}/hanging")
+    holding = Random(f"{seed}/holding")
     behaviour = _behaviour(draw, Random(f"{seed}/link"), hanging)
     drawn = Scenario(
         workloads=draw.randint(1, 6),
@@ -40,6 +41,9 @@ def scenario(seed: int) -> Scenario:
         deadline_s=patience.choice([60.0, 60.0, math.inf]),
         hold_s=patience.choice([600.0, 20.0]),
         timeout_s=patience.choice([60.0, 60.0, 4.0]),
+        hold_max=holding.choice([1000, 1000, 1000, 3]),
+        hold_bytes_max=holding.choice([2**28, 2**28, 2**28, 6]),
+        large=holding.random() < 0.25,
         behaviour=behaviour,
         skew_s=clocks.choice([0.0, 0.2, 30.0]),
         clock_set_every_s=clocks.choice([0.0, 0.0, 40.0]),
@@ -150,6 +154,8 @@ def _calm(drawn: Scenario) -> Scenario:
         node_gpus=0,
         work_s=min(drawn.work_s, 0.5),
         hold_s=600.0,
+        hold_max=1000,
+        hold_bytes_max=2**28,
         timeout_s=60.0,
         gateway_partition_s=SHORT_S,
         **{f"{what.replace(' ', '_')}_every_s": 0.0 for what in DISTURBING},

@@ -81,6 +81,11 @@ class Scenario(msgspec.Struct, frozen=True):
     deadline_s: float = 60.0
     """Of each caller's own, waiting included."""
     hold_s: float = 600.0
+    hold_max: int = 1000
+    hold_bytes_max: int = 2**28
+    """Of bodies; each is a number of some digits."""
+    large: bool = False
+    """Some workloads ask for more than one core."""
     timeout_s: float = 60.0
     """Of each workload."""
     behaviour: Behaviour = Behaviour()
@@ -124,6 +129,12 @@ class Scenario(msgspec.Struct, frozen=True):
     def gpus(self) -> tuple[Gpu, ...]:
         """Of each node."""
         return tuple(Gpu(str(number), ("L4", "A100")[number % 2]) for number in range(self.node_gpus))
+
+    def cpu(self, number: int) -> float:
+        """What each replica of the app of that number asks for."""
+        if not number % 2 or self.gang(number) is not None:
+            return 0.5
+        return 1.5 if self.large else 1.0
 
     def gpu(self, number: int) -> tuple[str, ...]:
         """What an app of that number asks for, of which there is enough for one at least."""
@@ -184,9 +195,7 @@ class Scenario(msgspec.Struct, frozen=True):
             environment=Environment("/usr/bin/python3", "3.11"),
             bundle=f"sha256-{number:x}-{generation:x}",
             entry=Entry("main", "f", "function", (Method("f"),)),
-            needs=Needs(
-                cpu=0.5 + 0.5 * (number % 2 and gang is None), memory_mib=256 * (1 + number % 3), gpu=self.gpu(number)
-            ),
+            needs=Needs(cpu=self.cpu(number), memory_mib=256 * (1 + number % 3), gpu=self.gpu(number)),
             max_inputs=1 if gang is not None else self.max_inputs or 1 + number % 3,
             target_inputs=1 if gang is not None else self.max_inputs or 1 + number % 3,
             single_use=gang is not None,

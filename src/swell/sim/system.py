@@ -38,7 +38,10 @@ from swell.sim.settings import VERSIONS_KEPT, Scenario
 from swell.sim.shares import Shares
 from swell.sim.slots import Slots
 from swell.wire.link import Level, Route
+from swell.wire.settings import Settings
 
+HOME = "/sim"
+"""Nothing is there: paths only name what is connected to."""
 REACTION_S = 0.0005
 """From hearing something to the step that follows: what else is heard meanwhile is taken together."""
 
@@ -78,7 +81,8 @@ class System:
         """Where control and the gateways are."""
         self.clock = SystemClock(self.machine.now, self.time.now)
         """That of this incarnation of control."""
-        self.hold_s, self.hop_s, self.gateways_wanted = scenario.hold_s, scenario.hop_s, scenario.gateways
+        self.settings = _settings(scenario)
+        self.hop_s = scenario.hop_s
         self.bereft: set[str] = set()
         self.shares = Shares()
         self.refused = 0
@@ -342,3 +346,14 @@ class System:
         self.happened += not isinstance(what, Inventory)
         self.hash.update(f"{self.time.now():.6f} {kind} ".encode())
         self.hash.update(msgspec.msgpack.encode(what))
+
+
+def _settings(drawn: Scenario) -> Settings:
+    """Of its gateways."""
+    return Settings(
+        home=HOME,
+        gateways=drawn.gateways,
+        hold_s=drawn.hold_s,
+        hold_max=drawn.hold_max,
+        hold_bytes_max=drawn.hold_bytes_max,
+    )
