@@ -231,6 +231,27 @@ def test_a_gang_starts_exactly_where_enough_of_it_fit(gang: Gang, room: list[int
         assert not made.waits
 
 
+@given(st.integers(1, 4), st.integers(0, 3), st.integers(0, 5))
+def test_one_that_began_smaller_stays_so_and_has_what_room_there_is_when_it_begins_again(
+    first: int, lacking: int, more: int
+) -> None:
+    it, size = Setting(), first + lacking
+    it.world.apply(NodeSeen(it.now, Node("n0", 64.0, MIB * first)))
+    app = gang_app("a", Gang(size, 1))
+    pool = app.workloads[0].pool
+    it.world.apply(AppDeployed(it.now, app))
+    wanted(it, pool, 1)
+    assert len(stepped(it).actions) == first
+    _obeyed(it, Phase.PLANNED, Phase.READY)
+    wanted(it, pool, 0, in_flight=1)
+    it.world.apply(NodeSeen(it.now, Node("n1", 64.0, MIB * more)))
+    assert stepped(it).actions == ()
+    for member in it.world.in_pool(pool):
+        it.world.apply(report(member, Phase.GONE, it.now))
+    wanted(it, pool, 1)
+    assert len(stepped(it).actions) == min(size, first + more)
+
+
 def crowded(priorities: list[int], sizes: list[int]) -> tuple[Setting, list[str]]:
     """A node that gangs of these priorities and sizes fill, and the pools of these."""
     it = Setting()
