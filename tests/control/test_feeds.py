@@ -30,6 +30,7 @@ from swell.store.memory import MemoryStore
 from swell.wire.calls import INPUT_MAX
 from swell.wire.event import Event
 from swell.wire.http import JSON_OR_PICKLE
+from unshrunk import UNSHRUNK
 
 WAIT_S = 60.0
 KEYS = {"nats": "default/nats/f:nats", "files": "default/files/f:files"}
@@ -179,7 +180,13 @@ def test_each_message_is_one_call() -> None:
     checks = [HealthCheck.too_slow]
     run_state_machine_as_test(
         OneCallEach,
-        settings=settings(deadline=None, max_examples=40, stateful_step_count=30, suppress_health_check=checks),
+        settings=settings(
+            deadline=None,
+            max_examples=40,
+            stateful_step_count=30,
+            suppress_health_check=checks,
+            phases=UNSHRUNK,
+        ),
     )
 
 

@@ -28,6 +28,7 @@ from swell.model.retrying import Retrying
 from swell.model.subscription import DELIVER, OwnSource, Subscription
 from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.store.memory import MemoryStore
+from unshrunk import UNSHRUNK
 
 WAIT_S = 60.0
 KEY = "default/mail/f:class"
@@ -323,5 +324,12 @@ class OneCall(RuleBasedStateMachine):
 def test_there_is_one_call_in_the_end() -> None:
     checks = [HealthCheck.too_slow]
     run_state_machine_as_test(
-        OneCall, settings=settings(deadline=None, max_examples=25, stateful_step_count=25, suppress_health_check=checks)
+        OneCall,
+        settings=settings(
+            deadline=None,
+            max_examples=25,
+            stateful_step_count=25,
+            suppress_health_check=checks,
+            phases=UNSHRUNK,
+        ),
     )

@@ -16,6 +16,7 @@ from swell.model.retrying import Retrying
 from swell.model.source import Message, SourceState
 from swell.sources import feed
 from swell.sources.feed import Feed
+from unshrunk import UNSHRUNK
 
 UNACKNOWLEDGED_MAX = 7
 WAIT_S = 60.0
@@ -257,5 +258,5 @@ def test_what_waits_is_counted(somewhere: Place) -> None:
 def test_what_is_published_is_brought(somewhere: Place, examples: int) -> None:
     run_state_machine_as_test(
         lambda: Brought(somewhere),
-        settings=settings(deadline=None, max_examples=examples, stateful_step_count=25),
+        settings=settings(deadline=None, max_examples=examples, stateful_step_count=25, phases=UNSHRUNK),
     )
