@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent / "mutants"
-SEEDS = 40
+SEEDS = 100
 """So many are tried at most; the first that breaks a promise is enough."""
 
 
