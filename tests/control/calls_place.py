@@ -235,6 +235,8 @@ class _FailingCalls:
 class Connected:
     """The runner, for one incarnation of control."""
 
+    only_one = True
+
     def __init__(self, place: Place, epoch: int) -> None:
         self._place = place
         self._epoch = epoch

@@ -190,11 +190,10 @@ class CallKeeper:
             return
         self.gangs.meet(self._clock.now())
         self._strange.difference_update(self._world.replicas)
-        alone = len(self._world.nodes) == 1
         held = (
             (replica, tuple((call.id, call.token) for call in self.leases.at(replica)))
             for replica in self.leases.replicas()
-            if self._sending.node(replica) == node or (alone and replica in self._strange)
+            if self._sending.node(replica) == node or (self._sending.only_one and replica in self._strange)
         )
         self._sending.resume(node, held)
         self.roomy()

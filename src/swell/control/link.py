@@ -152,6 +152,9 @@ class Queue(Protocol):
 class ControlLink:
     """The listening end of the control link."""
 
+    only_one = True
+    """The supervisor starts one runner."""
+
     def __init__(
         self,
         epoch: int,

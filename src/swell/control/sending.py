@@ -18,6 +18,9 @@ from swell.wire.link import PoolRow
 class Runners(Protocol):
     """Those that are connected, by their nodes."""
 
+    only_one: bool
+    """There is never more than one: what that has not, no other one has."""
+
     def send(self, node: str, frame: Down) -> bool:
         """False where it is not connected."""
         ...
@@ -39,6 +42,7 @@ class Sending:
         self._epoch = epoch
         self._send = runners.send
         self._cut = runners.cut
+        self.only_one = runners.only_one
 
         self._leaving: set[str] = set()
         """Replicas whose machine was about to go when they were seen last."""

@@ -182,6 +182,10 @@ class Queue:
     def _thread_s(self) -> float:
         return self._chance.uniform(0.0001, 1.0) * max(self.disk.slow_s, 0.002)
 
+    @property
+    def only_one(self) -> bool:
+        return len(self.runners) == 1
+
     def takes_calls(self, node: str) -> bool:
         """As the link to its runner tells."""
         silent_s = self.system.time.now() - self._silent_since.get(node, self.system.time.now())
