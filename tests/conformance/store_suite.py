@@ -18,6 +18,7 @@ from swell.model.events import (
     Event,
     GangBroken,
     GangGiven,
+    GpusHeld,
     NodeSeen,
     Opened,
     PlanCommitted,
@@ -108,6 +109,7 @@ EVENTS: list[Event] = [
     ReplicaSeen(NOW, "r1-3", Phase.READY, "g", "serving", "n1", seat=Seat("r1-3", 0, 2, 5), meeting="10.0.0.1:7"),
     GangBroken(NOW, "r1-3", "rank 1 of it ended"),
     GangGiven(NOW, "r1-3", -5),
+    GpusHeld(NOW, "n1", ("GPU-0", "GPU-1")),
     SecretChanged(NOW, "default", "db"),
     AppStopped(NOW, "default", "a"),
 ]

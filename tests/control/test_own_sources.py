@@ -132,6 +132,7 @@ def test_why_it_failed_is_shown_until_it_is_up_again(monkeypatch: pytest.MonkeyP
         place.start("mail")
         await under_way(place)
         live = place.events.live[KEY]
+        await settled(place, lambda: bool(place.runner.held))
         (lease,) = place.runner.held
         place.runner.end(lease, "exception")
         await settled(place, lambda: row_of(live).why == "words")

@@ -18,8 +18,10 @@ from swell.wire.link import PoolRow
 class Runners(Protocol):
     """Those that are connected, by their nodes."""
 
-    only_one: bool
-    """There is never more than one: what that has not, no other one has."""
+    @property
+    def only_one(self) -> bool:
+        """There is never more than one: what that has not, no other one has."""
+        ...
 
     def send(self, node: str, frame: Down) -> bool:
         """False where it is not connected."""
