@@ -109,7 +109,9 @@ class Store(RuleBasedStateMachine):
             return
         for id, _ in self.taken:
             self.brought[id] -= 1
-            self.due |= {id: each for each in self.objects.values() if each.id == id}
+            # What comes again was acknowledged before, it may be.
+            if not self.brought[id]:
+                self.due |= {id: each for each in self.objects.values() if each.id == id}
         self.taken = []
         self.reading = Reading(self.watermark, LATE_S, self.known_max, self.told_max)
 
