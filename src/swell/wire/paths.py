@@ -66,8 +66,9 @@ class Home:
         """Results of queued calls that are too large for their rows, by digest. On the file system of `run`, as a rule:
         then none is copied."""
         self.leaving = self.run / "leaving"
-        self.left = self.run / "left"
         """When this node goes (seconds since the epoch), where it was said that it does."""
+        self.left = self.run / "left"
+        """There where that was said to the server before this one: what ran then was lost with the machine."""
         self.replica_groups = self.run / "groups"
         """There while a runner may have control groups, so that they are found if it does not take them away."""
         self.environments = root / "envs"
